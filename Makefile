@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint build schemas clean
+
+# The stamp makes the second `make` start at once; it is remade when a source of the native core or a dependency changes.
+$(VENV)/.installed: pyproject.toml core/Cargo.toml $(shell find core/src generated -name '*.rs' 2>/dev/null)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,postgres,dev]'
+	touch $@
+
+build: $(VENV)/.installed
+
+demo: build
+	$(BIN)/pipeline demo
+
+test: build
+	$(BIN)/python -m pytest
+	cargo test --manifest-path core/Cargo.toml --no-default-features --quiet
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cargo fmt --manifest-path core/Cargo.toml --check
+	cargo clippy --manifest-path core/Cargo.toml --all-targets --quiet -- --deny warnings
+
+clean:
+	rm -rf $(VENV) core/target

@@ -1,0 +1,1 @@
+"""The offline world: a seeded market."""

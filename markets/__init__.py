@@ -1,0 +1,1 @@
+"""Venues: tokens, pools, books, exchanges. Knows venues, knows no NATS."""

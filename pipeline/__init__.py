@@ -1,0 +1,1 @@
+"""Shared runtime of every worker: streams, bus, messages, permit, lifecycle, configuration, telemetry, CLI."""
