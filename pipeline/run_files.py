@@ -1,0 +1,84 @@
+"""Files of a running pipeline: the embedded server's address and each worker's HTTP address, so that other commands find them.
+
+They stand in `config.run_directory`, readable by the owner alone. A file of a process that is gone is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """What a process says about itself."""
+
+    name: str
+    pid: int
+    started_ns: int
+    url: str = ""
+
+
+def run_directory(config: Config) -> Path:
+    """Return the run directory, made for this user alone."""
+    directory = config.run_directory
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
+
+
+def write(config: Config, entry: RunFile) -> Path:
+    """Write a run file whole or not at all."""
+    path = run_directory(config) / f"{entry.name}.json"
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(asdict(entry), file)
+    partial.replace(path)
+    return path
+
+
+def read(config: Config, name: str) -> RunFile | None:
+    """Return the entry of a process that is alive, or None."""
+    try:
+        raw = json.loads((config.run_directory / f"{name}.json").read_text(encoding="utf-8"))
+        entry = RunFile(str(raw["name"]), int(raw["pid"]), int(raw["started_ns"]), str(raw.get("url", "")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry if _alive(entry.pid) else None
+
+
+def remove(config: Config, name: str) -> None:
+    """Remove the entry of this process; another's is left alone."""
+    path = config.run_directory / f"{name}.json"
+    try:
+        if int(json.loads(path.read_text(encoding="utf-8"))["pid"]) == os.getpid():
+            path.unlink()
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def with_server_address(config: Config) -> Config:
+    """Return the configuration with `nats.url = "embedded"` replaced by the address of the embedded server."""
+    if not config.nats.embedded:
+        return config
+    entry = read(config, "nats-server")
+    url = entry.url if entry else f"nats://127.0.0.1:{config.nats.embedded_port or 4222}"
+    return with_url(config, url)
+
+
+def with_url(config: Config, url: str) -> Config:
+    """Return the configuration with another server address."""
+    return config.model_copy(update={"nats": config.nats.model_copy(update={"url": url})})
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return pid > 0

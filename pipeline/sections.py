@@ -1,0 +1,277 @@
+"""The sections of the configuration: one frozen model each, values and comments in `config/default.toml`.
+
+To add a key: a field here (with its bounds) and its value in `config/default.toml`; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Bps = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
+# One token of a NATS subject and a safe file name at once.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class NatsSection(Section):
+    """The NATS server and how it is reached."""
+
+    url: str
+    name: Name
+    user: str
+    password: SecretStr
+    token: SecretStr
+    credentials_file: str
+    connect_timeout_s: Seconds
+    reconnect_wait_s: Seconds
+    reconnect_wait_max_s: Seconds
+    publish_timeout_s: Seconds
+    max_pending: Positive
+    embedded_port: Port
+    embedded_store: str
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        """Accept `embedded` or a list of server addresses."""
+        if url == "embedded":
+            return url
+        for part in url.split(","):
+            if part.strip().split("://")[0] not in ("nats", "tls", "ws", "wss") or "://" not in part:
+                raise ValueError(
+                    'must be "embedded" or addresses like nats://host:4222 (nats, tls, ws, wss), comma-separated'
+                )
+        return url
+
+    @property
+    def embedded(self) -> bool:
+        """Tell whether `pipeline up` starts the server itself."""
+        return self.url == "embedded"
+
+
+class StreamsSection(Section):
+    """The six streams: what differs from one installation to the next."""
+
+    replicas: Annotated[int, Field(ge=1, le=5)]
+
+
+class ShmSection(Section):
+    """Shared memory between the workers of one host."""
+
+    directory: str
+    namespace: Name
+
+
+class MarketSection(Section):
+    """The offline market."""
+
+    source: Literal["offline", "recorded"]
+    recorded_path: str
+    seed: Natural
+    slot_ms: Positive
+    slots: Natural
+    barrier_timeout_s: Seconds
+
+
+class QuoteCoreSection(Section):
+    """The quote core: which amounts are quoted."""
+
+    amounts: tuple[Positive, ...]
+
+
+class ScannerSection(Section):
+    """The scanner."""
+
+    enabled: bool
+
+
+class TokenLimitsSection(Section):
+    """What the planner allows for cycles of one token, in its base units."""
+
+    min_amount_in: Positive
+    max_amount_in: Positive
+    min_profit: Positive
+    max_open: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        """Refuse a range that nothing can be in."""
+        if self.min_amount_in > self.max_amount_in:
+            raise ValueError(
+                f"min_amount_in ({self.min_amount_in}) must not be over max_amount_in ({self.max_amount_in})"
+            )
+        return self
+
+
+class RiskSection(Section):
+    """The four-factor risk score: weights, where a factor is full, and the highest score that is planned."""
+
+    age_weight: Ratio
+    profit_weight: Ratio
+    confidence_weight: Ratio
+    slippage_weight: Ratio
+    too_good_profit_bps: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+    max_score: Ratio
+
+    @model_validator(mode="after")
+    def _weights_sum_to_one(self) -> Self:
+        """Keep the score within 0..1."""
+        total = self.age_weight + self.profit_weight + self.confidence_weight + self.slippage_weight
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the four weights must sum to 1, not to {total:g}")
+        return self
+
+
+class PlannerSection(Section):
+    """The planner's checks and limits."""
+
+    enabled: bool
+    max_in_flight: Positive
+    max_age_ms: Positive
+    max_quote_age_ms: Positive
+    min_confidence: Ratio
+    min_profit_bps: Bps
+    max_price_impact_bps: Bps
+    blacklist: tuple[str, ...]
+    max_plans: Positive
+    window_ms: Positive
+    rebuild_messages: Positive
+    sol: TokenLimitsSection
+    usdc: TokenLimitsSection
+    risk: RiskSection
+
+
+class ExecutorSection(Section):
+    """The executor."""
+
+    mode: Literal["paper", "localnet", "live"]
+    max_in_flight: Positive
+    paper_landing_slots: Natural
+    paper_seed: Natural
+    paper_drop_ratio: Ratio
+    landing_timeout_s: Seconds
+
+
+class AuditorSection(Section):
+    """The auditor's books."""
+
+    database_url: SecretStr
+    starting_capital_lamports: Positive
+    batch: Positive
+    plan_grace_s: Seconds
+
+
+class PermitSection(Section):
+    """The permit's lease."""
+
+    renew_ms: Positive
+    lease_ms: Positive
+
+    @model_validator(mode="after")
+    def _lease_outlives_renewal(self) -> Self:
+        """Hold the lease longer than two renewals, so that one lost message does not stop trading."""
+        if self.lease_ms < 2 * self.renew_ms:
+            raise ValueError(f"lease_ms ({self.lease_ms}) must be at least twice renew_ms ({self.renew_ms})")
+        return self
+
+
+class RulesSection(Section):
+    """When the system manager halts by itself."""
+
+    enabled: bool
+
+
+class SystemManagerSection(Section):
+    """The system manager's control endpoint."""
+
+    host: str
+    port: Port
+    token: SecretStr
+
+
+class TelemetrySection(Section):
+    """Logs, metrics and traces."""
+
+    log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["json", "console"]
+    http_host: str
+    http_port_base: Port
+    otlp_endpoint: str
+    trace_sample_ratio: Ratio
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        """Accept an HTTP address, or nothing."""
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must be empty (no traces) or an address like http://host:4318")
+        return url
+
+
+class WorkerSection(Section):
+    """The life of a worker process."""
+
+    run_dir: str
+    drain_s: Seconds
+    health_s: Seconds
+    memory_limit_bytes: Natural
+    uvloop: bool
+
+
+class SupervisorSection(Section):
+    """How `pipeline up` keeps the workers alive."""
+
+    workers: tuple[Name, ...]
+    ready_timeout_s: Seconds
+    restart_wait_s: Seconds
+    restart_wait_max_s: Seconds
+    stable_s: Seconds
+    stop_timeout_s: Seconds
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    nats: NatsSection
+    streams: StreamsSection
+    shm: ShmSection
+    market: MarketSection
+    quote_core: QuoteCoreSection
+    scanner: ScannerSection
+    planner: PlannerSection
+    executor: ExecutorSection
+    auditor: AuditorSection
+    permit: PermitSection
+    rules: RulesSection
+    system_manager: SystemManagerSection
+    telemetry: TelemetrySection
+    worker: WorkerSection
+    supervisor: SupervisorSection
+
+    @property
+    def shm_directory(self) -> Path:
+        """Return the directory of the shared-memory files."""
+        return Path(self.shm.directory or f"/dev/shm/pipeline-{self.shm.namespace}")
+
+    @property
+    def run_directory(self) -> Path:
+        """Return the directory of run files: ports, logs, the embedded server's address."""
+        if self.worker.run_dir:
+            return Path(self.worker.run_dir).expanduser()
+        base = os.environ.get("XDG_RUNTIME_DIR") or f"{tempfile.gettempdir()}/pipeline-{os.getuid()}"
+        return Path(base) / f"pipeline-{self.shm.namespace}"
