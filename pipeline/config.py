@@ -1,7 +1,8 @@
 """Typed configuration in four layers.
 
-`config/default.toml` holds every key and its default; a user file, the environment (`PIPELINE_NATS__URL`) and the command line
-(`--set nats.url=...`) each override what is below them. Models carry no defaults of their own, so a value has one home.
+`config/default.toml` holds every key and its default; a user file, the environment (`PIPELINE_NATS__URL`) and the
+command line (`--set nats.url=...`) each override what is below them. Models carry no defaults of their own, so a value
+has one home.
 An unknown key or a value out of range is refused with the key, the value, the layer it came from and what is allowed.
 """
 
@@ -132,9 +133,9 @@ def load(
 ) -> Loaded:
     """Load every layer and remember where each key came from.
 
-    `overrides` maps dotted keys (`"nats.url"`) to values; text is read as the type of the field. Without `user_file` the file that
-    `PIPELINE_CONFIG` names is read, or `~/.config/pipeline/config.toml` where it exists. An `environment` of `{}` reads the defaults
-    alone, which is what tests want.
+    `overrides` maps dotted keys (`"nats.url"`) to values; text is read as the type of the field. Without `user_file`
+    the file that `PIPELINE_CONFIG` names is read, or `~/.config/pipeline/config.toml` where it exists. An `environment`
+    of `{}` reads the defaults alone, which is what tests want.
     """
     env = os.environ if environment is None else environment
     merge = _Merge()
@@ -340,9 +341,8 @@ def _shown(key: str, value: object) -> str:
         # A misspelt secret is still a secret.
         parent = _section_of(_find_field(key.split(".")[:-1])) or Config
         secret_names = [name for name, inner in parent.model_fields.items() if _bare_type(inner) is SecretStr]
-        if difflib.get_close_matches(key.rsplit(".", maxsplit=1)[-1], secret_names, n=1) or re.search(
-            r"token|pass|secret|key", key
-        ):
+        name = key.rsplit(".", maxsplit=1)[-1]
+        if difflib.get_close_matches(name, secret_names, n=1) or re.search(r"token|pass|secret|key", name):
             return SECRET_SHOWN
     elif _bare_type(found) is SecretStr:
         return SECRET_SHOWN

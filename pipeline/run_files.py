@@ -1,4 +1,4 @@
-"""Files of a running pipeline: the embedded server's address and each worker's HTTP address, so that other commands find them.
+"""Files of a running pipeline, so that other commands find it: the embedded server's and each worker's address.
 
 They stand in `config.run_directory`, readable by the owner alone. A file of a process that is gone is ignored.
 """

@@ -227,6 +227,7 @@ class WorkerSection(Section):
     """The life of a worker process."""
 
     run_dir: str
+    data_dir: str
     drain_s: Seconds
     health_s: Seconds
     memory_limit_bytes: Natural
@@ -267,6 +268,20 @@ class Config(Section):
     def shm_directory(self) -> Path:
         """Return the directory of the shared-memory files."""
         return Path(self.shm.directory or f"/dev/shm/pipeline-{self.shm.namespace}")
+
+    @property
+    def data_directory(self) -> Path:
+        """Return the directory of what outlives a run: the embedded server's store, the auditor's SQLite file."""
+        if self.worker.data_dir:
+            return Path(self.worker.data_dir).expanduser()
+        base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+        return Path(base).expanduser() / f"pipeline-{self.shm.namespace}"
+
+    @property
+    def database_url(self) -> str:
+        """Return the auditor's database address: the configured one, or SQLite in the data directory."""
+        given = self.auditor.database_url.get_secret_value()
+        return given or f"sqlite:///{self.data_directory / 'pipeline.sqlite3'}"
 
     @property
     def run_directory(self) -> Path:

@@ -1,7 +1,7 @@
 """What commands print: tables on a terminal, JSON with `--json`, one message for a failure.
 
-Exit codes stand in `pipeline.errors.ExitCode`. A command raises a `Failure` and returns normally otherwise; a check that
-failed raises `typer.Exit(ExitCode.CHECK_FAILED)` after it has printed what it found.
+Exit codes stand in `pipeline.errors.ExitCode`. A command raises a `Failure` and returns normally otherwise; a check
+that failed raises `typer.Exit(ExitCode.CHECK_FAILED)` after it has printed what it found.
 """
 
 from __future__ import annotations
