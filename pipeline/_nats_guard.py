@@ -1,8 +1,9 @@
 """Run a nats-server on behalf of a parent process, and never outlive that parent.
 
-Started by pipeline.nats_server as a script of its own (`python -E -s -S _nats_guard.py`), so it imports the standard library
-only. The parent holds the other end of our standard input: when it closes, however the parent ended, the server is stopped and
-the given directory removed. When this process itself is killed, the kernel kills the server (PR_SET_PDEATHSIG).
+Started by pipeline.nats_server as a script of its own (`python -E -s -S _nats_guard.py`), so it imports nothing but
+the standard library. The parent holds the other end of our standard input: when it closes, however the parent ended,
+the server is stopped and the given directory removed. When this process itself is killed, the kernel kills the server
+(PR_SET_PDEATHSIG).
 """
 
 import ctypes

@@ -1,7 +1,8 @@
 """An embedded nats-server: loopback, a free port, a store of its own, nothing left behind.
 
-The server runs under compose/nats.conf like every other one. Between it and us stands a guard process (pipeline/_nats_guard.py)
-that stops the server and removes the temporary directory when this process ends, a crash or kill -9 included.
+The server runs under compose/nats.conf like every other one. Between it and us stands a guard process
+(pipeline/_nats_guard.py) that stops the server and removes the temporary directory when this process ends, a crash or
+kill -9 included.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ def find_nats_server() -> Path:
             return candidate.resolve()
     raise NatsServerError(
         "not_found",
-        "no nats-server found: install one (https://nats.io/download), or `pip install 'arbitrage-pipeline[embedded]'`, "
-        "or name a running server with --nats-url / PIPELINE_NATS__URL",
+        "no nats-server found: install one (https://nats.io/download), or `pip install 'arbitrage-pipeline[embedded]'`, or "
+        "name a running server with --nats-url / PIPELINE_NATS__URL",
     )
 
 
 class EmbeddedNats:
     """Start, stop, kill and restart one nats-server.
 
-    With `store_dir` the JetStream store is kept there; without, it is temporary and goes with the server. The port chosen at the
-    first start is kept over a restart, so that clients find the server again.
+    With `store_dir` the JetStream store is kept there; without, it is temporary and goes with the server. The port
+    chosen at the first start is kept over a restart, so that clients find the server again.
     """
 
     def __init__(self, *, store_dir: Path | None = None, port: int = 0, name: str = "pipeline-embedded") -> None:
@@ -77,7 +78,9 @@ class EmbeddedNats:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property
@@ -94,7 +97,7 @@ class EmbeddedNats:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def start(self) -> None:
-        """Start the server and wait until it accepts connections; raise NatsServerError with the cause and the remedy."""
+        """Start the server, wait until it accepts connections; raise NatsServerError with cause and remedy."""
         if self.running:
             return
         binary = find_nats_server()
@@ -161,8 +164,8 @@ class EmbeddedNats:
         if version < MINIMUM_VERSION:
             raise NatsServerError(
                 "too_old",
-                f"{binary} is version {'.'.join(map(str, version))}; {'.'.join(map(str, MINIMUM_VERSION))} or newer is needed: "
-                "update it, or remove it from PATH so that the packaged one is used",
+                f"{binary} is version {'.'.join(map(str, version))}; {'.'.join(map(str, MINIMUM_VERSION))} or newer is "
+                "needed: update it, or remove it from PATH so that the packaged one is used",
             )
 
     def _await_ports(self, path: Path, folder: Path) -> dict[str, list[str]]:
@@ -217,9 +220,13 @@ def _explain(log: str, port: int) -> NatsServerError:
     text = log.lower()
     last = "\n".join(log.strip().splitlines()[-_KEPT_LOG_LINES:])
     if "address already in use" in text:
-        return NatsServerError("port_in_use", f"port {port} is in use: choose another, or stop what listens there (`ss -ltnp`)")
+        return NatsServerError(
+            "port_in_use", f"port {port} is in use: choose another, or stop what listens there (`ss -ltnp`)"
+        )
     if "no space left" in text or "insufficient storage" in text or "disk quota" in text:
-        return NatsServerError("no_space", f"no space for the server's store: free some, or name another directory\n{last}")
+        return NatsServerError(
+            "no_space", f"no space for the server's store: free some, or name another directory\n{last}"
+        )
     if "permission denied" in text or "read-only file system" in text:
         return NatsServerError("no_access", f"the server cannot write its store: name another directory\n{last}")
     return NatsServerError("not_started", f"nats-server did not start; its last words:\n{last or '(none)'}")
