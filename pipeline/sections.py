@@ -5,6 +5,7 @@ To add a key: a field here (with its bounds) and its value in `config/default.to
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tempfile
 from pathlib import Path
@@ -20,6 +21,13 @@ Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Bps = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
 # One token of a NATS subject and a safe file name at once.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Section(BaseModel):
@@ -180,7 +188,8 @@ class PermitSection(Section):
     """The permit's lease."""
 
     renew_ms: Positive
-    lease_ms: Positive
+    lease_ms: Annotated[int, Field(gt=0, le=10_000)]
+    shared_memory: Literal["auto", "required", "off"]
 
     @model_validator(mode="after")
     def _lease_outlives_renewal(self) -> Self:
@@ -194,6 +203,20 @@ class RulesSection(Section):
     """When the system manager halts by itself."""
 
     enabled: bool
+    error_ratio: Ratio
+    error_window_s: Seconds
+    error_min_messages: Positive
+    drawdown_ratio: Ratio
+    drawdown_window_s: Seconds
+    drawdown_min_executions: Positive
+    rpc_failure_ratio: Ratio
+    rpc_window_s: Seconds
+    rpc_min_calls: Positive
+    memory_ratio: Ratio
+    memory_window_s: Seconds
+    memory_min_reports: Positive
+    silent_s: Seconds
+    silent_min_reports: Positive
 
 
 class SystemManagerSection(Section):
@@ -202,6 +225,22 @@ class SystemManagerSection(Section):
     host: str
     port: Port
     token: SecretStr
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        """Accept an address of this host alone: whoever reaches the endpoint and knows the token can resume trading."""
+        if host != "localhost" and not _is_loopback(host):
+            raise ValueError("must be a loopback address such as 127.0.0.1 or ::1; reach it from elsewhere through a tunnel")
+        return host
+
+    @field_validator("token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr) -> SecretStr:
+        """Accept no token, or one that cannot be guessed."""
+        if token.get_secret_value() and len(token.get_secret_value()) < 16:
+            raise ValueError("must have at least 16 characters, or be empty: then one is made at the start")
+        return token
 
 
 class TelemetrySection(Section):
