@@ -108,7 +108,9 @@ class Registry:
         problem = mint_problem(symbol_or_mint)
         if problem:
             known = ", ".join(self.by_symbol)
-            raise TokenFileError(f"{symbol_or_mint!r} is no token: neither a known symbol ({known}) nor a mint ({problem})")
+            raise TokenFileError(
+                f"{symbol_or_mint!r} is no token: neither a known symbol ({known}) nor a mint ({problem})"
+            )
         return symbol_or_mint
 
 
@@ -135,7 +137,11 @@ def load_registry(path: Path = TOKEN_FILE) -> Registry:
         raise TokenFileError(f"{path}: cannot be read: {error}") from None
     except json.JSONDecodeError as error:
         raise TokenFileError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("tokens"), list) or not isinstance(document.get("pairs"), list):
+    if (
+        not isinstance(document, dict)
+        or not isinstance(document.get("tokens"), list)
+        or not isinstance(document.get("pairs"), list)
+    ):
         raise TokenFileError(f'{path}: must be an object with the lists "tokens" and "pairs"')
     return _registry(document, path)
 
@@ -190,5 +196,11 @@ def _token(entry: object, where: str) -> Token:
     if type(entry.get("verified")) is not bool:
         raise TokenFileError(f"{where}: {entry['symbol']}: 'verified' must be true or false")
     return Token(
-        entry["symbol"], entry["name"], entry["mint"], decimals, entry["kind"], entry["verified"], str(entry.get("note", ""))
+        entry["symbol"],
+        entry["name"],
+        entry["mint"],
+        decimals,
+        entry["kind"],
+        entry["verified"],
+        str(entry.get("note", "")),
     )
