@@ -1,6 +1,6 @@
 """The fair price that the simulation's informed traders know: a function of the seed and the slot, bounded for ever.
 
-Smooth noise on several time scales, and now and then a jump that fades. Integers only, so that it is the same everywhere.
+Smooth noise on several time scales, and now and then a jump that fades. Integers only: the same everywhere.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Literal
 
@@ -24,8 +24,8 @@ from localnet.layouts import (
 )
 from markets.tokens import LAMPORTS_PER_SOL, Pair, Registry, Token
 
-# Prices at the start: base units of the quote token for one SOL (USDC), or lamports for one whole staked token. Near what the
-# market showed in 2025, simulated all the same.
+# Prices at the start: millionths of a dollar for one SOL, lamports for one whole staked token. Near what the market showed
+# in 2025, simulated all the same.
 SOL_IN_USDC = 150_000_000
 STAKED_IN_LAMPORTS = {
     "JitoSOL": 1_225_000_000,
@@ -55,7 +55,7 @@ class Listing:
     pair: Pair
     venue: Venue
     depth: int
-    """SOL on one side for a constant product; SOL that moves the price by one basis point for concentrated liquidity."""
+    """Constant product: SOL on one side. Concentrated liquidity: SOL that moves the price by one basis point."""
     tick_spacing: int = 0
     fee_rate: int = 0
     """Millionths: hundredths of a basis point."""
@@ -123,25 +123,23 @@ def _pool(listing: Listing, index: int, seed: int) -> GenesisPool:
     depth = listing.depth * draws.between(80, 120) // 100
     first, second = listing.pair.base, listing.pair.quote
     price = fair_price(listing.pair)
-    if listing.venue == "raydium_amm_v4":
-        # Raydium's old pools have the quote token second, whatever the addresses; SOL is the quote of the staked tokens.
-        swapped = second.kind == "staked"
-    else:
-        swapped = key(first.mint) > key(second.mint)
+    # Raydium's old pools have the quote token second, which is SOL for staked tokens; the others go by the addresses.
+    by_quote = listing.venue == "raydium_amm_v4"
+    swapped = second.kind == "staked" if by_quote else key(first.mint) > key(second.mint)
     if swapped:
         first, second, price = second, first, price[::-1]
     # second per first, nudged.
     ratio = (price[0] * (1_000_000 + nudge), price[1] * 1_000_000)
-    if listing.venue == "whirlpool":
-        accounts = _whirlpool(listing, address, first, second, ratio, depth)
-    else:
-        accounts = _constant_product(listing, address, first, second, ratio, depth)
+    make = _whirlpool if listing.venue == "whirlpool" else _constant_product
+    accounts = make(replace(listing, depth=depth), address, (first, second), ratio)
     return GenesisPool(address, listing.venue, listing.pair, tuple(accounts))
 
 
 def _constant_product(
-    listing: Listing, address: str, first: Token, second: Token, ratio: tuple[int, int], depth: int
+    listing: Listing, address: str, tokens: tuple[Token, Token], ratio: tuple[int, int]
 ) -> list[Account]:
+    first, second = tokens
+    depth = listing.depth
     if first.kind == "native":
         reserve_first = depth * LAMPORTS_PER_SOL
         reserve_second = reserve_first * ratio[0] // ratio[1]
@@ -151,15 +149,16 @@ def _constant_product(
     authority = simulated_address(listing.venue, "authority")
     vaults = [simulated_address(address, "vault", side) for side in range(2)]
     shares = math.isqrt(reserve_first * reserve_second)
+    mints = (first.mint, second.mint)
     decimals = (first.decimals, second.decimals)
     balances = [
         token_account(vaults[0], first.mint, authority, reserve_first),
         token_account(vaults[1], second.mint, authority, reserve_second),
     ]
     if listing.venue == "raydium_amm_v4":
-        return [amm_v4(address, first.mint, second.mint, vaults[0], vaults[1], decimals, shares), *balances]
+        return [amm_v4(address, mints, vaults, decimals, shares), *balances]
     config = simulated_address("cpmm-config", listing.fee_rate)
-    pool = cpmm(address, config, (first.mint, second.mint), vaults, decimals, shares)
+    pool = cpmm(address, mints, vaults, decimals, lp_supply=shares, config=config)
     return [pool, cpmm_config(config, listing.fee_rate), *balances]
 
 
@@ -170,9 +169,8 @@ class _Position:
     liquidity: int
 
 
-def _whirlpool(
-    listing: Listing, address: str, first: Token, second: Token, ratio: tuple[int, int], depth: int
-) -> list[Account]:
+def _whirlpool(listing: Listing, address: str, tokens: tuple[Token, Token], ratio: tuple[int, int]) -> list[Account]:
+    first, second = tokens
     spacing = listing.tick_spacing
     with localcontext() as context:
         context.prec = 60
@@ -182,7 +180,7 @@ def _whirlpool(
         root = ((step.ln() * (2 * tick + 1)) / 4).exp()
         sqrt_price = int(root * 2**64)
         # Moving the price by one basis point takes liquidity * root * 0.00005 of the second token.
-        lamports = depth * LAMPORTS_PER_SOL
+        lamports = listing.depth * LAMPORTS_PER_SOL
         per_bps = Decimal(lamports) if second.kind == "native" else Decimal(lamports) * ratio[0] / ratio[1]
         total = int(per_bps / (root * Decimal("0.00005")))
     span = spacing * TICKS_PER_ARRAY

@@ -41,7 +41,7 @@ def simulated_address(*parts: str | int) -> str:
 
 def key(address: str) -> bytes:
     """Return an address as its 32 bytes."""
-    raw = base58.b58decode(address)
+    raw: bytes = base58.b58decode(address)
     assert len(raw) == 32, address
     return raw
 
@@ -99,7 +99,7 @@ def whirlpool(shape: WhirlpoolShape) -> Account:
 
 
 def tick_array(address: str, pool: str, start: int, spacing: int, ticks: Mapping[int, tuple[int, int]]) -> Account:
-    """Return a tick array; `ticks` are those of this array that a position touches: (liquidity net, liquidity gross)."""
+    """Return a tick array; `ticks` are those that a position touches: (liquidity net, liquidity gross)."""
     data = bytearray(TICK_ARRAY_SIZE)
     data[0:8] = _TICK_ARRAY
     struct.pack_into("<i", data, 8, start)
@@ -116,7 +116,7 @@ def tick_array(address: str, pool: str, start: int, spacing: int, ticks: Mapping
 
 
 def amm_v4(
-    address: str, coin: str, pc: str, coin_vault: str, pc_vault: str, decimals: tuple[int, int], lp_supply: int
+    address: str, mints: Sequence[str], vaults: Sequence[str], decimals: Sequence[int], lp_supply: int
 ) -> Account:
     """Return a Raydium AMM v4 account that only swaps: no order book, nothing of its reserves owed to anybody."""
     data = bytearray(752)
@@ -125,10 +125,10 @@ def amm_v4(
     # min separate, trade fee, pnl, swap fee: numerator and denominator each, as the mainnet pools have them.
     struct.pack_into("<QQQQQQQQ", data, 128, 5, 10_000, 25, 10_000, 12, 100, 25, 10_000)
     for at, address_ in (
-        (336, coin_vault),
-        (368, pc_vault),
-        (400, coin),
-        (432, pc),
+        (336, vaults[0]),
+        (368, vaults[1]),
+        (400, mints[0]),
+        (432, mints[1]),
         (464, simulated_address(address, "lp")),
         (496, simulated_address(address, "open-orders")),
         (528, simulated_address(address, "market")),
@@ -152,7 +152,7 @@ def cpmm_config(address: str, trade_fee_rate: int) -> Account:
 
 
 def cpmm(
-    address: str, config: str, mints: Sequence[str], vaults: Sequence[str], decimals: Sequence[int], lp_supply: int
+    address: str, mints: Sequence[str], vaults: Sequence[str], decimals: Sequence[int], *, lp_supply: int, config: str
 ) -> Account:
     """Return a Raydium CPMM pool account with nothing of its vaults owed to anybody."""
     data = bytearray(637)

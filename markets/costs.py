@@ -29,7 +29,7 @@ class Costs:
 def transaction_costs(
     *, lamports_per_signature: int, signatures: int, compute_units: int, micro_lamports_per_unit: int, tip_lamports: int
 ) -> Costs:
-    """Return the costs of one transaction as the network charges them: the priority fee is rounded up to a whole lamport."""
+    """Return the costs of one transaction as the network charges them, the priority fee rounded up."""
     if min(lamports_per_signature, signatures, compute_units, micro_lamports_per_unit, tip_lamports) < 0:
         raise ValueError("fees, signatures and compute units are never negative")
     return Costs(
@@ -66,7 +66,7 @@ def cost_in_token(lamports: int, price: SolPrice) -> int:
 
 
 def price_against_us(token: str, offers: list[SolPrice]) -> SolPrice | None:
-    """Return the price at which costs are counted: par for SOL, else the dearest SOL on offer; None where nothing is on offer."""
+    """Return the price at which costs are counted: par for SOL, else the dearest SOL on offer; None without an offer."""
     if token == SOL_MINT:
         return PAR
     return max(offers, default=None)

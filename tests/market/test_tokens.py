@@ -6,7 +6,10 @@ import pytest
 
 from markets.tokens import SOL_MINT, TOKEN_FILE, USDC_MINT, TokenFileError, load_registry
 
-PAIRS = "JitoSOL JupSOL mSOL hyloSOL bbSOL bonkSOL dSOL sSOL stSOL BNSOL mpSOL BGSOL bSOL INF USDC".split()
+PAIRS = [
+    *("JitoSOL", "JupSOL", "mSOL", "hyloSOL", "bbSOL", "bonkSOL", "dSOL", "sSOL"),
+    *("stSOL", "BNSOL", "mpSOL", "BGSOL", "bSOL", "INF", "USDC"),
+]
 
 
 def token(symbol: str = "SOL", **changes: Any) -> dict[str, Any]:
