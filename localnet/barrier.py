@@ -36,8 +36,8 @@ class Waiting:
 class Barrier:
     """Follows a slot's messages, in whatever order and however often they come.
 
-    A slot is settled when the scanner has reported it, every opportunity it counted has been seen, every opportunity seen
-    so far has its plan or refusal, and every plan that lands in this slot or before has its result.
+    A slot is settled when the scanner has reported it, every opportunity it counted has been seen, every opportunity
+    seen so far has its plan or refusal, and every plan that lands in this slot or before has its result.
     """
 
     landing_slots: int = 1

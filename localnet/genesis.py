@@ -24,8 +24,8 @@ from localnet.layouts import (
 )
 from markets.tokens import LAMPORTS_PER_SOL, Pair, Registry, Token
 
-# Prices at the start: millionths of a dollar for one SOL, lamports for one whole staked token. Near what the market showed
-# in 2025, simulated all the same.
+# Prices at the start: millionths of a dollar for one SOL, lamports for one whole staked token. Near what the market
+# showed in 2025, simulated all the same.
 SOL_IN_USDC = 150_000_000
 STAKED_IN_LAMPORTS = {
     "JitoSOL": 1_225_000_000,

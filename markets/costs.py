@@ -66,7 +66,7 @@ def cost_in_token(lamports: int, price: SolPrice) -> int:
 
 
 def price_against_us(token: str, offers: list[SolPrice]) -> SolPrice | None:
-    """Return the price at which costs are counted: par for SOL, else the dearest SOL on offer; None without an offer."""
+    """Return the price at which costs are counted: par for SOL, else the dearest SOL on offer, if any."""
     if token == SOL_MINT:
         return PAR
     return max(offers, default=None)
