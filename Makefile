@@ -27,5 +27,9 @@ lint: build
 	cargo fmt --manifest-path core/Cargo.toml --check
 	cargo clippy --manifest-path core/Cargo.toml --all-targets --quiet -- --deny warnings
 
+# Rebuild everything that is derived from schemas/*.fbs.
+schemas:
+	$(BIN)/python -m schemas.generate
+
 clean:
 	rm -rf $(VENV) core/target

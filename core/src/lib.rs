@@ -1,9 +1,12 @@
 //! Native core of the pipeline, imported from Python as `pipeline._core`.
 
+mod codec;
+
 use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    codec::register(module)?;
     Ok(())
 }

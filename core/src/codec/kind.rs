@@ -1,0 +1,599 @@
+//! The kinds of field a table can have: how each is verified, read, written, taken from Python and given back.
+//!
+//! Strings, bytes and vectors are kept as the Python objects they will be handed out as, numbers as numbers: so a string
+//! attribute costs no more than a slot, and a number costs its conversion only when it is read.
+
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
+
+use super::enumeration::{Enumeration, Number};
+use super::invalid::Reason;
+use super::verify::{self, Verifier};
+use super::write::{Shared, Writer};
+
+/// One kind of field. `Stored` is what the message object holds.
+pub trait Kind {
+    type Stored;
+    type Default: Copy;
+    /// Inline bytes, and alignment.
+    const SIZE: usize;
+    /// Whether an empty value is left out of the buffer.
+    const OPTIONAL: bool;
+
+    fn verify(check: &mut Verifier<'_>, at: usize) -> Result<(), Reason>;
+    fn read(py: Python<'_>, buf: &[u8], at: usize) -> PyResult<Self::Stored>;
+    fn absent(py: Python<'_>, default: Self::Default) -> Self::Stored;
+    fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Self::Stored>;
+    fn is_empty(py: Python<'_>, value: &Self::Stored) -> bool;
+    fn write(py: Python<'_>, value: &Self::Stored, out: &mut Writer, at: usize) -> PyResult<()>;
+    fn share(py: Python<'_>, value: &Self::Stored) -> Self::Stored;
+    fn same(py: Python<'_>, one: &Self::Stored, other: &Self::Stored) -> PyResult<bool>;
+    fn hash<H: Hasher>(py: Python<'_>, value: &Self::Stored, state: &mut H) -> PyResult<()>;
+    fn object<'py>(py: Python<'py>, value: &Self::Stored) -> PyResult<Bound<'py, PyAny>>;
+    /// As `object`, in what JSON can hold.
+    fn plain<'py>(py: Python<'py>, value: &Self::Stored) -> PyResult<Bound<'py, PyAny>>;
+}
+
+#[cold]
+fn wrong_type(value: &Bound<'_, PyAny>, place: &str, expected: &str) -> PyErr {
+    let got = value
+        .get_type()
+        .name()
+        .map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("{place}: expected {expected}, got {got}"))
+}
+
+/// A number that stands inline.
+pub trait Inline: Copy + 'static {
+    const SIZE: usize;
+    fn read(buf: &[u8], at: usize) -> Self;
+    fn write(self, out: &mut Writer, at: usize);
+    fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Self>;
+    fn object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>>;
+    fn plain(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>>;
+    /// Bits that are equal exactly when two values count as equal.
+    fn bits(self) -> u64;
+}
+
+/// Refuse what is not an integer: `bool` is one to Python, and never meant as one here.
+#[inline]
+fn integer<'a, 'py>(
+    value: &'a Bound<'py, PyAny>,
+    place: &'static str,
+) -> PyResult<&'a Bound<'py, PyInt>> {
+    match value.cast::<PyInt>() {
+        Ok(number) if !value.is_instance_of::<PyBool>() => Ok(number),
+        _ => Err(wrong_type(value, place, "int")),
+    }
+}
+
+macro_rules! inline_integer {
+    ($($type:ty),*) => {$(
+        impl Inline for $type {
+            const SIZE: usize = size_of::<$type>();
+
+            #[inline]
+            fn read(buf: &[u8], at: usize) -> Self {
+                buf[at..at + Self::SIZE].try_into().map_or(0, <$type>::from_le_bytes)
+            }
+
+            #[inline]
+            fn write(self, out: &mut Writer, at: usize) {
+                out.put(at, &self.to_le_bytes());
+            }
+
+            #[inline]
+            fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Self> {
+                integer(value, place)?.extract().map_err(|_| {
+                    let (low, high) = (<$type>::MIN, <$type>::MAX);
+                    PyValueError::new_err(format!("{place}: {value} is outside {low}..{high}"))
+                })
+            }
+
+            #[inline]
+            fn object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+                self.into_bound_py_any(py)
+            }
+
+            fn plain(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+                self.object(py)
+            }
+
+            #[inline]
+            fn bits(self) -> u64 {
+                self as u64
+            }
+        }
+    )*};
+}
+
+inline_integer!(i8, u8, i16, u16, i32, u32, i64, u64);
+
+macro_rules! inline_float {
+    ($($type:ty),*) => {$(
+        impl Inline for $type {
+            const SIZE: usize = size_of::<$type>();
+
+            #[inline]
+            fn read(buf: &[u8], at: usize) -> Self {
+                buf[at..at + Self::SIZE].try_into().map_or(0.0, <$type>::from_le_bytes)
+            }
+
+            #[inline]
+            fn write(self, out: &mut Writer, at: usize) {
+                out.put(at, &self.to_le_bytes());
+            }
+
+            #[inline]
+            fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Self> {
+                if value.is_instance_of::<PyFloat>() {
+                    return value.extract();
+                }
+                integer(value, place).map_err(|_| wrong_type(value, place, "float"))?.extract()
+            }
+
+            #[inline]
+            fn object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+                self.into_bound_py_any(py)
+            }
+
+            /// JSON has no word for these three: they become strings.
+            fn plain(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+                match self {
+                    number if number.is_nan() => "NaN".into_bound_py_any(py),
+                    number if number.is_infinite() => {
+                        (if number > 0.0 { "Infinity" } else { "-Infinity" }).into_bound_py_any(py)
+                    }
+                    number => number.object(py),
+                }
+            }
+
+            /// Zero equals minus zero, as everywhere; NaN equals NaN, so that a message equals its copy.
+            #[inline]
+            fn bits(self) -> u64 {
+                if self.is_nan() {
+                    f64::NAN.to_bits()
+                } else {
+                    (f64::from(self) + 0.0).to_bits()
+                }
+            }
+        }
+    )*};
+}
+
+inline_float!(f32, f64);
+
+impl Inline for bool {
+    const SIZE: usize = 1;
+
+    #[inline]
+    fn read(buf: &[u8], at: usize) -> Self {
+        buf[at] != 0
+    }
+
+    #[inline]
+    fn write(self, out: &mut Writer, at: usize) {
+        out.put(at, &[u8::from(self)]);
+    }
+
+    #[inline]
+    fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Self> {
+        value
+            .cast::<PyBool>()
+            .map(|value| value.is_true())
+            .map_err(|_| wrong_type(value, place, "bool"))
+    }
+
+    #[inline]
+    fn object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        self.into_bound_py_any(py)
+    }
+
+    fn plain(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        self.object(py)
+    }
+
+    #[inline]
+    fn bits(self) -> u64 {
+        u64::from(self)
+    }
+}
+
+/// A number or a truth value.
+pub struct Scalar<T>(PhantomData<T>);
+
+impl<T: Inline> Kind for Scalar<T> {
+    type Stored = T;
+    type Default = T;
+    const SIZE: usize = T::SIZE;
+    const OPTIONAL: bool = false;
+
+    #[inline]
+    fn verify(_: &mut Verifier<'_>, _: usize) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    #[inline]
+    fn read(_: Python<'_>, buf: &[u8], at: usize) -> PyResult<T> {
+        Ok(T::read(buf, at))
+    }
+
+    #[inline]
+    fn absent(_: Python<'_>, default: T) -> T {
+        default
+    }
+
+    #[inline]
+    fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<T> {
+        T::take(value, place)
+    }
+
+    #[inline]
+    fn is_empty(_: Python<'_>, _: &T) -> bool {
+        false
+    }
+
+    #[inline]
+    fn write(_: Python<'_>, value: &T, out: &mut Writer, at: usize) -> PyResult<()> {
+        value.write(out, at);
+        Ok(())
+    }
+
+    #[inline]
+    fn share(_: Python<'_>, value: &T) -> T {
+        *value
+    }
+
+    #[inline]
+    fn same(_: Python<'_>, one: &T, other: &T) -> PyResult<bool> {
+        Ok(one.bits() == other.bits())
+    }
+
+    fn hash<H: Hasher>(_: Python<'_>, value: &T, state: &mut H) -> PyResult<()> {
+        value.bits().hash(state);
+        Ok(())
+    }
+
+    fn object<'py>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
+        value.object(py)
+    }
+
+    fn plain<'py>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
+        value.plain(py)
+    }
+}
+
+/// A value of an enumeration, kept as its number: one that the schema does not know yet stays what it is.
+pub struct Member<E>(PhantomData<E>);
+
+impl<E: Enumeration> Kind for Member<E> {
+    type Stored = Number<E>;
+    type Default = u8;
+    const SIZE: usize = 1;
+    const OPTIONAL: bool = false;
+
+    #[inline]
+    fn verify(_: &mut Verifier<'_>, _: usize) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    #[inline]
+    fn read(_: Python<'_>, buf: &[u8], at: usize) -> PyResult<Number<E>> {
+        Ok(Number::new(buf[at]))
+    }
+
+    #[inline]
+    fn absent(_: Python<'_>, default: u8) -> Number<E> {
+        Number::new(default)
+    }
+
+    #[inline]
+    fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Number<E>> {
+        // a plain int is taken as it is; a member must be of this enumeration
+        if !value.is_exact_instance_of::<PyInt>() && !E::has(value)? {
+            return Err(wrong_type(value, place, E::NAME));
+        }
+        u8::take(value, place).map(Number::new)
+    }
+
+    #[inline]
+    fn is_empty(_: Python<'_>, _: &Number<E>) -> bool {
+        false
+    }
+
+    #[inline]
+    fn write(_: Python<'_>, value: &Number<E>, out: &mut Writer, at: usize) -> PyResult<()> {
+        out.put(at, &[value.get()]);
+        Ok(())
+    }
+
+    #[inline]
+    fn share(_: Python<'_>, value: &Number<E>) -> Number<E> {
+        Number::new(value.get())
+    }
+
+    #[inline]
+    fn same(_: Python<'_>, one: &Number<E>, other: &Number<E>) -> PyResult<bool> {
+        Ok(one.get() == other.get())
+    }
+
+    fn hash<H: Hasher>(_: Python<'_>, value: &Number<E>, state: &mut H) -> PyResult<()> {
+        value.get().hash(state);
+        Ok(())
+    }
+
+    fn object<'py>(py: Python<'py>, value: &Number<E>) -> PyResult<Bound<'py, PyAny>> {
+        value.into_pyobject(py)
+    }
+
+    fn plain<'py>(py: Python<'py>, value: &Number<E>) -> PyResult<Bound<'py, PyAny>> {
+        match E::VALUES.iter().find(|(_, number)| *number == value.get()) {
+            Some((name, _)) => name.into_bound_py_any(py),
+            None => value.get().into_bound_py_any(py),
+        }
+    }
+}
+
+/// A string; an absent one is empty.
+pub struct Text;
+
+impl Kind for Text {
+    type Stored = Py<PyString>;
+    type Default = ();
+    const SIZE: usize = 4;
+    const OPTIONAL: bool = true;
+
+    #[inline]
+    fn verify(check: &mut Verifier<'_>, at: usize) -> Result<(), Reason> {
+        check.string(at)
+    }
+
+    #[inline]
+    fn read(py: Python<'_>, buf: &[u8], at: usize) -> PyResult<Py<PyString>> {
+        Ok(PyString::from_bytes(py, verify::contents(buf, at))?.unbind())
+    }
+
+    #[inline]
+    fn absent(py: Python<'_>, (): ()) -> Py<PyString> {
+        PyString::new(py, "").unbind()
+    }
+
+    #[inline]
+    fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Py<PyString>> {
+        let text = value
+            .cast::<PyString>()
+            .map_err(|_| wrong_type(value, place, "str"))?;
+        let utf8 = text.to_str().map_err(|_| {
+            PyValueError::new_err(format!(
+                "{place}: a lone surrogate can not be written as UTF-8"
+            ))
+        })?;
+        if value.is_exact_instance_of::<PyString>() {
+            Ok(text.clone().unbind())
+        } else {
+            // a subclass of str may carry state of its own
+            Ok(PyString::new(value.py(), utf8).unbind())
+        }
+    }
+
+    #[inline]
+    fn is_empty(py: Python<'_>, value: &Py<PyString>) -> bool {
+        value.to_str(py).is_ok_and(str::is_empty)
+    }
+
+    #[inline]
+    fn write(py: Python<'_>, value: &Py<PyString>, out: &mut Writer, at: usize) -> PyResult<()> {
+        out.bytes(at, value.to_str(py)?.as_bytes());
+        Ok(())
+    }
+
+    #[inline]
+    fn share(py: Python<'_>, value: &Py<PyString>) -> Py<PyString> {
+        value.clone_ref(py)
+    }
+
+    #[inline]
+    fn same(py: Python<'_>, one: &Py<PyString>, other: &Py<PyString>) -> PyResult<bool> {
+        Ok(one.is(other) || one.to_str(py)? == other.to_str(py)?)
+    }
+
+    fn hash<H: Hasher>(py: Python<'_>, value: &Py<PyString>, state: &mut H) -> PyResult<()> {
+        value.to_str(py)?.hash(state);
+        Ok(())
+    }
+
+    fn object<'py>(py: Python<'py>, value: &Py<PyString>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(value.bind(py).clone().into_any())
+    }
+
+    fn plain<'py>(py: Python<'py>, value: &Py<PyString>) -> PyResult<Bound<'py, PyAny>> {
+        Self::object(py, value)
+    }
+}
+
+/// Bytes; absent ones are empty.
+pub struct Blob;
+
+impl Kind for Blob {
+    type Stored = Py<PyBytes>;
+    type Default = ();
+    const SIZE: usize = 4;
+    const OPTIONAL: bool = true;
+
+    #[inline]
+    fn verify(check: &mut Verifier<'_>, at: usize) -> Result<(), Reason> {
+        check.bytes(at)
+    }
+
+    #[inline]
+    fn read(py: Python<'_>, buf: &[u8], at: usize) -> PyResult<Py<PyBytes>> {
+        Ok(PyBytes::new(py, verify::contents(buf, at)).unbind())
+    }
+
+    #[inline]
+    fn absent(py: Python<'_>, (): ()) -> Py<PyBytes> {
+        PyBytes::new(py, b"").unbind()
+    }
+
+    #[inline]
+    fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Py<PyBytes>> {
+        match value.cast_exact::<PyBytes>() {
+            Ok(bytes) => Ok(bytes.clone().unbind()),
+            Err(_) => Err(wrong_type(value, place, "bytes")),
+        }
+    }
+
+    #[inline]
+    fn is_empty(py: Python<'_>, value: &Py<PyBytes>) -> bool {
+        value.as_bytes(py).is_empty()
+    }
+
+    #[inline]
+    fn write(py: Python<'_>, value: &Py<PyBytes>, out: &mut Writer, at: usize) -> PyResult<()> {
+        out.bytes(at, value.as_bytes(py));
+        Ok(())
+    }
+
+    #[inline]
+    fn share(py: Python<'_>, value: &Py<PyBytes>) -> Py<PyBytes> {
+        value.clone_ref(py)
+    }
+
+    #[inline]
+    fn same(py: Python<'_>, one: &Py<PyBytes>, other: &Py<PyBytes>) -> PyResult<bool> {
+        Ok(one.is(other) || one.as_bytes(py) == other.as_bytes(py))
+    }
+
+    fn hash<H: Hasher>(py: Python<'_>, value: &Py<PyBytes>, state: &mut H) -> PyResult<()> {
+        value.as_bytes(py).hash(state);
+        Ok(())
+    }
+
+    fn object<'py>(py: Python<'py>, value: &Py<PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(value.bind(py).clone().into_any())
+    }
+
+    /// Base64, as JSON customarily carries bytes.
+    fn plain<'py>(py: Python<'py>, value: &Py<PyBytes>) -> PyResult<Bound<'py, PyAny>> {
+        py.import("base64")?
+            .call_method1("b64encode", (value,))?
+            .call_method1("decode", ("ascii",))
+    }
+}
+
+/// A table that stands inside others.
+pub trait Part: Sized {
+    fn verify(check: &mut Verifier<'_>, position: usize) -> Result<(), Reason>;
+    fn read(py: Python<'_>, buf: &[u8], position: usize) -> PyResult<Py<Self>>;
+    fn write(
+        py: Python<'_>,
+        value: &Bound<'_, PyAny>,
+        out: &mut Writer,
+        before: Option<Shared>,
+    ) -> PyResult<(usize, Shared)>;
+    fn is(value: &Bound<'_, PyAny>) -> bool;
+    const NAME: &'static str;
+}
+
+/// A vector of tables, handed out as a tuple; an absent one is empty.
+pub struct Tables<T>(PhantomData<T>);
+
+impl<T: Part> Kind for Tables<T> {
+    type Stored = Py<PyTuple>;
+    type Default = ();
+    const SIZE: usize = 4;
+    const OPTIONAL: bool = true;
+
+    #[inline]
+    fn verify(check: &mut Verifier<'_>, at: usize) -> Result<(), Reason> {
+        check.tables(at, T::verify)
+    }
+
+    #[inline]
+    fn read(py: Python<'_>, buf: &[u8], at: usize) -> PyResult<Py<PyTuple>> {
+        let (start, count) = verify::elements(buf, at);
+        let parts = (0..count)
+            .map(|index| {
+                let element = start + 4 * index;
+                T::read(
+                    py,
+                    buf,
+                    element + verify::u32_at(buf, element).unwrap_or(0) as usize,
+                )
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        Ok(PyTuple::new(py, parts.into_iter().map(Py::into_any))?.unbind())
+    }
+
+    #[inline]
+    fn absent(py: Python<'_>, (): ()) -> Py<PyTuple> {
+        PyTuple::empty(py).unbind()
+    }
+
+    fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Py<PyTuple>> {
+        let expected = || format!("a sequence of {}", T::NAME);
+        let tuple = match value.cast_exact::<PyTuple>() {
+            Ok(tuple) => tuple.clone(),
+            // a string is a sequence too, of the wrong things: its first element is refused below
+            Err(_) if value.try_iter().is_ok() => {
+                PyTuple::new(value.py(), value.try_iter()?.collect::<PyResult<Vec<_>>>()?)?
+            }
+            Err(_) => return Err(wrong_type(value, place, &expected())),
+        };
+        match tuple.iter().find(|item| !T::is(item)) {
+            Some(other) => Err(wrong_type(&other, place, &expected())),
+            None => Ok(tuple.unbind()),
+        }
+    }
+
+    #[inline]
+    fn is_empty(py: Python<'_>, value: &Py<PyTuple>) -> bool {
+        value.bind(py).is_empty()
+    }
+
+    #[inline]
+    fn write(py: Python<'_>, value: &Py<PyTuple>, out: &mut Writer, at: usize) -> PyResult<()> {
+        let tuple = value.bind(py);
+        let start = out.offsets(at, tuple.len());
+        let mut before = None;
+        for (index, item) in tuple.iter_borrowed().enumerate() {
+            let (position, shared) = T::write(py, &item, out, before)?;
+            before = Some(shared);
+            out.point(start + 4 * index, position);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn share(py: Python<'_>, value: &Py<PyTuple>) -> Py<PyTuple> {
+        value.clone_ref(py)
+    }
+
+    #[inline]
+    fn same(py: Python<'_>, one: &Py<PyTuple>, other: &Py<PyTuple>) -> PyResult<bool> {
+        one.bind(py).eq(other)
+    }
+
+    fn hash<H: Hasher>(py: Python<'_>, value: &Py<PyTuple>, state: &mut H) -> PyResult<()> {
+        value.bind(py).hash()?.hash(state);
+        Ok(())
+    }
+
+    fn object<'py>(py: Python<'py>, value: &Py<PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(value.bind(py).clone().into_any())
+    }
+
+    fn plain<'py>(py: Python<'py>, value: &Py<PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        value
+            .bind(py)
+            .iter()
+            .map(|item| item.call_method0("to_dict"))
+            .collect::<PyResult<Vec<_>>>()?
+            .into_bound_py_any(py)
+    }
+}

@@ -1,0 +1,1 @@
+"""The contract between workers, and the generator that turns it into code."""
