@@ -49,7 +49,13 @@ class NatsSection(Section):
     reconnect_wait_s: Seconds
     reconnect_wait_max_s: Seconds
     publish_timeout_s: Seconds
+    publish_deadline_s: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]  # shorter than the duplicate window
     max_pending: Positive
+    max_in_flight: Positive
+    ack_wait_s: Annotated[float, Field(ge=0.3, le=600, allow_inf_nan=False)]
+    max_attempts: Positive
+    retry_wait_s: Seconds
+    retry_wait_max_s: Seconds
     embedded_port: Port
     embedded_store: str
 
@@ -231,7 +237,7 @@ class SystemManagerSection(Section):
     def _loopback(cls, host: str) -> str:
         """Accept an address of this host alone: whoever reaches the endpoint and knows the token can resume trading."""
         if host != "localhost" and not _is_loopback(host):
-            raise ValueError("must be a loopback address such as 127.0.0.1 or ::1; reach it from elsewhere through a tunnel")
+            raise ValueError("must be a loopback address, such as 127.0.0.1; reach it from elsewhere through a tunnel")
         return host
 
     @field_validator("token")

@@ -1,0 +1,482 @@
+"""The bus: one connection, on which a worker publishes, consumes, watches and reads typed messages."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+from nats import errors
+from nats.aio.client import Server
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+from nats.js.api import DeliverPolicy
+from nats.js.errors import NotFoundError
+
+from pipeline.bus.client import LeanClient
+from pipeline.bus.consumer import Consumer, Handler
+from pipeline.bus.counters import Counters
+from pipeline.bus.delivery import TRACEPARENT, Delivery, message_id, replay_target
+from pipeline.bus.durable import HEARTBEAT_S, await_unbound, consumer_config, ensure_consumer
+from pipeline.bus.errors import ServerUnreachable
+from pipeline.bus.publisher import Publisher, Stored
+from pipeline.bus.reader import read_raw
+from pipeline.clock import wall_ns
+from pipeline.config import hide_password
+from pipeline.errors import CheckFailed
+from pipeline.ids import deterministic_id, payload_digest
+from pipeline.messages import DeadLetter, InvalidMessage, Message, decode
+from pipeline.sections import NatsSection
+from pipeline.streams import stream_of, subject_of
+
+log = logging.getLogger(__name__)
+
+WatchHandler = Callable[[Any, Delivery], Any]
+_WATCH_REMEMBERS = 1_024
+_WATCH_DEAD_LETTERS_PER_S = 10
+_BOUND_TIMEOUT_S = 8.0
+
+
+class Tracing(Protocol):
+    """What telemetry puts around handlers and into headers."""
+
+    def traceparent(self, message: Any) -> str:
+        """Return the W3C trace context for a message about to be published, or an empty string."""
+        ...
+
+    def handling(self, message: Any, delivery: Delivery) -> AbstractContextManager[object]:
+        """Return the context in which a handler runs."""
+        ...
+
+
+class Bus:
+    """Publish, consume, watch and read; made by `Bus.connect`."""
+
+    def __init__(self, settings: NatsSection, name: str, tracing: Tracing | None = None) -> None:
+        self.name = name
+        self.settings = settings
+        self.client = LeanClient()
+        self.counters = Counters()
+        self.tracing = tracing
+        self.problems: dict[str, str] = {}
+        """what does not work at present, by part: the detail of a degraded worker"""
+        self.js: JetStreamContext = self.client.jetstream(timeout=5.0)
+        self._publisher = Publisher(
+            self.client,
+            self.counters,
+            max_pending=settings.max_pending,
+            repeat_s=settings.publish_timeout_s,
+            deadline_s=settings.publish_deadline_s,
+        )
+        self._consumers: list[tuple[Consumer, Callable[[], Any]]] = []
+        self._watches: list[Subscription] = []
+        self._watch_tasks: set[asyncio.Task[Any]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._last_error = ""
+
+    @classmethod
+    async def connect(
+        cls,
+        settings: NatsSection,
+        *,
+        name: str,
+        tracing: Tracing | None = None,
+        timeout_s: float | None = None,
+    ) -> Bus:
+        """Connect, or raise ServerUnreachable after `timeout_s` (default: nats.connect_timeout_s).
+
+        Once connected the bus reconnects for ever, with growing pauses; publishes wait meanwhile.
+        """
+        bus = cls(settings, name, tracing)
+        limit = timeout_s if timeout_s is not None else settings.connect_timeout_s
+        try:
+            await asyncio.wait_for(bus._connect(), limit)
+        except (TimeoutError, errors.Error, OSError) as error:
+            await bus.client.close()
+            raise ServerUnreachable(
+                f"no NATS server answers at {hide_password(settings.url)}: {bus._last_error or error or 'no answer'}",
+                "start one (`pipeline up` brings its own), or name another with PIPELINE_NATS__URL",
+            ) from error
+        await bus._publisher.start()
+        bus._keeper = asyncio.create_task(bus._keep())
+        return bus
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the connection stands now."""
+        return self.client.is_connected
+
+    @property
+    def pending_publishes(self) -> int:
+        """Return how many publishes wait for their acknowledgement."""
+        return self._publisher.pending
+
+    # Publishing
+
+    async def publish(self, message: Message, *, timeout_s: float | None = None) -> Stored:
+        """Return once the message is stored; raise PublishFailed when it is not before the deadline."""
+        await self._publisher.room()
+        return await self.publish_soon(message, timeout_s=timeout_s)
+
+    def publish_soon(self, message: Message, *, timeout_s: float | None = None) -> asyncio.Future[Stored]:
+        """Send now and return the future of the acknowledgement; raise Backlogged where too many are on their way."""
+        subject = subject_of(message)
+        headers = ""
+        if self.tracing is not None and (traceparent := self.tracing.traceparent(message)):
+            headers = f"{TRACEPARENT}: {traceparent}\r\n"
+        return self._publisher.send(subject, stream_of(subject), message.id, message.encode(), headers, timeout_s)
+
+    async def publish_raw(self, subject: str, payload: bytes, *, message_id: str, headers: dict[str, str]) -> Stored:
+        """Store a payload as it is, under an id of the caller's choice: for replays and for tests."""
+        await self._publisher.room()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return await self._publisher.send(subject, stream_of(subject), message_id, payload, lines)
+
+    async def dead_letter(
+        self,
+        *,
+        stream: str,
+        subject: str,
+        sequence: int,
+        consumer: str,
+        reason: str,
+        detail: str,
+        attempts: int,
+        payload: bytes,
+    ) -> Stored:
+        """Report a message as given up; the same message given up again by the same consumer is the same dead letter."""
+        digest = payload_digest(payload)
+        cause, correlation = "", ""
+        try:
+            original = decode(payload)
+            cause, correlation = original.id, original.correlation_id
+        except InvalidMessage:
+            pass
+        letter = DeadLetter(
+            id=deterministic_id("dead_letter", stream, sequence, consumer, digest),
+            correlation_id=correlation,
+            causation_id=cause,
+            created_ns=wall_ns(),
+            producer=self.name,
+            stream=stream,
+            subject=subject,
+            stream_sequence=sequence,
+            consumer=consumer,
+            reason=reason,
+            detail=detail[:1_000],
+            attempts=attempts,
+            digest=digest,
+            size=len(payload),
+        )
+        stored = await self.publish(letter)
+        if not stored.duplicate:
+            self.counters.dead_lettered += 1
+        log.error("dead letter: %s:%d %s from %s: %s: %s", stream, sequence, subject, consumer, reason, detail[:200])
+        return stored
+
+    # Consuming
+
+    async def consume(
+        self,
+        stream: str,
+        subject: str,
+        *,
+        durable: str,
+        handler: Handler,
+        description: str = "",
+        max_in_flight: int | None = None,
+        max_attempts: int | None = None,
+        ack_wait_s: float | None = None,
+        live: bool = True,
+        deliver: DeliverPolicy = DeliverPolicy.ALL,
+    ) -> Consumer:
+        """Handle every message of a subject once in effect; see docs/delivery.md.
+
+        The handler is `def` or `async def handler(message, delivery)`. A plain function is called from the read loop,
+        in the order of arrival over all consumers and watches of this bus, and may return futures (of `publish_soon`):
+        the message is acknowledged when they are done. With `live=False` messages come from the durable consumer
+        alone, in stream order. `deliver` says where a consumer that the server does not know yet begins.
+        """
+        consumer = Consumer(
+            self,
+            stream=stream,
+            subject=subject,
+            durable=durable,
+            handler=handler,
+            max_in_flight=max_in_flight or self.settings.max_in_flight,
+            max_attempts=max_attempts or self.settings.max_attempts,
+            ack_wait_s=ack_wait_s or self.settings.ack_wait_s,
+            retry_wait_s=self.settings.retry_wait_s,
+            retry_wait_max_s=self.settings.retry_wait_max_s,
+            live=live,
+        )
+
+        async def ensure() -> int:
+            wanted = consumer_config(
+                consumer, description or f"{durable} handles {subject}", self.name, deliver, consumer.next_sequence
+            )
+            try:
+                info = await ensure_consumer(self.js, stream, wanted)
+            except NotFoundError as error:
+                raise CheckFailed(f"there is no stream {stream}", "run `pipeline init-streams`") from error
+            return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+        await await_unbound(self.js, stream, durable, _BOUND_TIMEOUT_S)
+        backlog = await ensure()
+        await consumer.start(backlog=backlog > 0)
+        self._consumers.append((consumer, ensure))
+        return consumer
+
+    async def watch(self, subject: str, handler: WatchHandler) -> Subscription:
+        """Hand every message published from now on to a handler: live only, nothing is acknowledged or repeated.
+
+        A plain function is called from the read loop in the order of arrival; an `async def` runs in a task of its
+        own, and messages are dropped and counted while `nats.max_in_flight` of them run.
+        """
+        subscription = await self.client.subscribe_direct(subject, _Watch(self, subject, handler).on_message)
+        self._watches.append(subscription)
+        return subscription
+
+    async def unwatch(self, subscription: Subscription) -> None:
+        """End a watch."""
+        self._watches.remove(subscription)
+        await self.client.unsubscribe_direct(subscription)
+
+    # Reading
+
+    async def read(
+        self,
+        stream: str,
+        subject: str | None = None,
+        *,
+        start_sequence: int = 0,
+        last: int = 0,
+        follow: bool = False,
+    ) -> AsyncIterator[tuple[Message | InvalidMessage, Delivery]]:
+        """Yield what a stream holds, in order: from a sequence, or the last N, to the present end or following.
+
+        A payload that does not verify is yielded as the InvalidMessage itself.
+        """
+        async for delivery, payload in read_raw(
+            self, stream, subject or stream_subject(stream), start_sequence=start_sequence, last=last, follow=follow
+        ):
+            yield _decoded(payload), delivery
+
+    async def last(self, subject: str) -> list[tuple[str, Message]]:
+        """Return the last message of each subject that the pattern covers; what does not verify is left out."""
+        found = []
+        async for delivery, payload in read_raw(self, stream_of(subject), subject, last_per_subject=True):
+            message = _decoded(payload)
+            if isinstance(message, InvalidMessage):
+                self.counters.invalid += 1
+                log.warning("%r does not verify: %s", delivery, message)
+            else:
+                found.append((delivery.subject, message))
+        return found
+
+    # Life
+
+    async def close(self, timeout_s: float = 5.0) -> bool:
+        """Stop consuming, let handlers and publishes finish, close; return whether everything finished in time."""
+        deadline = time.monotonic() + timeout_s
+        if self._keeper is not None:
+            self._keeper.cancel()
+        stops = [consumer.stop(max(0.0, deadline - time.monotonic())) for consumer, _ in self._consumers]
+        finished = all(await asyncio.gather(*stops))
+        while self._publisher.pending and time.monotonic() < deadline and self.client.is_connected:
+            await asyncio.sleep(0.005)
+        finished = finished and not self._publisher.pending
+        for task in self._watch_tasks:
+            task.cancel()
+        try:
+            if self.client.is_connected:
+                await self.client.flush(timeout=1)  # type: ignore[arg-type]
+        except errors.Error:
+            finished = False
+        self._publisher.close("the connection was closed")
+        await self.client.close()
+        return finished
+
+    async def _connect(self) -> None:
+        settings = self.settings
+        await self.client.connect(
+            servers=[url.strip() for url in settings.url.split(",")],
+            name=f"{settings.name}/{self.name}@{socket.gethostname()}:{os.getpid()}",
+            user=settings.user or None,
+            password=settings.password.get_secret_value() or None,
+            token=settings.token.get_secret_value() or None,
+            user_credentials=Path(settings.credentials_file) if settings.credentials_file else None,
+            connect_timeout=settings.connect_timeout_s,  # type: ignore[arg-type]
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=settings.reconnect_wait_s,  # type: ignore[arg-type]
+            reconnect_to_server_handler=self._next_server,
+            ping_interval=2,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+        )
+
+    def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+        """Choose the server that failed least and a pause that grows with its failures."""
+        server = min(servers, key=lambda candidate: candidate.reconnects)
+        wait = min(self.settings.reconnect_wait_max_s, self.settings.reconnect_wait_s * 2.0 ** min(server.reconnects, 30))
+        return server, wait * random.uniform(0.5, 1.0)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._last_error = str(error) or type(error).__name__
+        log.debug("nats: %s", self._last_error)
+
+    async def _on_disconnected(self) -> None:
+        self.problems["nats"] = "not connected"
+        log.warning("connection to the NATS server lost; reconnecting")
+
+    async def _on_reconnected(self) -> None:
+        self.problems.pop("nats", None)
+        self.counters.reconnects += 1
+        log.info("reconnected to %s", self.client.connected_url.netloc if self.client.connected_url else "?")
+        self._publisher.resend()
+        for consumer, _ in self._consumers:
+            consumer.last_active = 0.0  # the keeper looks whether the server still knows it
+
+    async def _keep(self) -> None:
+        """Extend what handlers work on, and bring back consumers that the server lost."""
+        shortest = min((consumer.ack_wait_s for consumer, _ in self._consumers), default=self.settings.ack_wait_s)
+        while True:
+            await asyncio.sleep(min(shortest, self.settings.ack_wait_s) / 3)
+            if not self.client.is_connected:
+                continue
+            for consumer, ensure in self._consumers:
+                consumer.extend()
+                if time.monotonic() - consumer.last_active < 3 * HEARTBEAT_S:
+                    continue
+                part = f"consumer {consumer.stream}/{consumer.durable}"
+                try:
+                    await ensure()
+                except Exception as error:
+                    self.problems[part] = str(error)
+                    log.error("%s is gone and cannot be brought back: %s", part, error)
+                else:
+                    consumer.last_active = time.monotonic()
+                    if self.problems.pop(part, None):
+                        log.info("%s is back", part)
+
+
+class _Watch:
+    """One live subscription."""
+
+    def __init__(self, bus: Bus, subject: str, handler: WatchHandler) -> None:
+        self._bus = bus
+        self._subject = subject
+        self._handler = handler
+        self._is_async = inspect.iscoroutinefunction(handler)
+        self._recent: dict[bytes, None] = {}
+        self._letters = 0
+        self._letters_since = 0.0
+
+    def on_message(self, subject: bytes, _reply: bytes, data: bytes, raw: bytes | None) -> None:
+        bus = self._bus
+        if key := message_id(raw):
+            if key in self._recent:
+                bus.counters.duplicates += 1
+                return
+            self._recent[key] = None
+            if len(self._recent) > _WATCH_REMEMBERS:
+                del self._recent[next(iter(self._recent))]
+            if replay_target(raw) is not None:
+                return
+        delivery = Delivery(subject.decode(), "", 0, 1, time.time_ns(), raw)
+        message = _decoded(data)
+        if isinstance(message, InvalidMessage):
+            self._invalid(delivery.subject, message, data)
+            return
+        bus.counters.received += 1
+        started = time.perf_counter_ns()
+        try:
+            if self._is_async:
+                if bus.counters.in_flight >= bus.settings.max_in_flight:
+                    bus.counters.dropped += 1
+                    return
+                self._start(self._run(message, delivery))
+                return
+            with bus.tracing.handling(message, delivery) if bus.tracing is not None else nullcontext():
+                self._handler(message, delivery)
+        except Exception:
+            bus.counters.failed += 1
+            log.exception("handler of %s failed on %r", self._subject, delivery)
+            return
+        bus.counters.latencies_ns.append(time.perf_counter_ns() - started)
+        bus.counters.handled += 1
+
+    async def _run(self, message: Message, delivery: Delivery) -> None:
+        bus = self._bus
+        bus.counters.in_flight += 1
+        started = time.perf_counter_ns()
+        try:
+            with bus.tracing.handling(message, delivery) if bus.tracing is not None else nullcontext():
+                await self._handler(message, delivery)
+            bus.counters.handled += 1
+        except Exception:
+            bus.counters.failed += 1
+            log.exception("handler of %s failed on %r", self._subject, delivery)
+        finally:
+            bus.counters.in_flight -= 1
+            bus.counters.latencies_ns.append(time.perf_counter_ns() - started)
+
+    def _invalid(self, subject: str, error: InvalidMessage, data: bytes) -> None:
+        """Report a payload that does not verify, at most so many a second; all are counted."""
+        bus = self._bus
+        bus.counters.invalid += 1
+        now = time.monotonic()
+        if now - self._letters_since >= 1.0:
+            self._letters, self._letters_since = 0, now
+        self._letters += 1
+        if self._letters > _WATCH_DEAD_LETTERS_PER_S:
+            return
+        self._start(self._report(subject, error, data))
+
+    async def _report(self, subject: str, error: InvalidMessage, data: bytes) -> None:
+        try:
+            stream = stream_of(subject)
+            await self._bus.dead_letter(
+                stream=stream,
+                subject=subject,
+                sequence=0,
+                consumer=f"{self._bus.name} (watching)",
+                reason="invalid_message",
+                detail=str(error),
+                attempts=1,
+                payload=data,
+            )
+        except Exception as failure:
+            log.error("dead letter for %s was not stored: %s", subject, failure)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._bus._watch_tasks.add(task)
+        task.add_done_callback(self._bus._watch_tasks.discard)
+
+
+def _decoded(payload: bytes) -> Message | InvalidMessage:
+    try:
+        return decode(payload)
+    except InvalidMessage as error:
+        return error
+
+
+def stream_subject(stream: str) -> str:
+    """Return the pattern that covers all of a stream."""
+    from pipeline.streams import spec_of
+
+    try:
+        return spec_of(stream).subjects[0]
+    except KeyError:
+        return ">"
