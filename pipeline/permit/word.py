@@ -1,0 +1,51 @@
+"""The permit word in shared memory, as the gate and the halting side use it.
+
+The word is one small file beside the quote tables. The system manager renews it; any process of the host may halt by
+it, with no server and no manager needed. It is read in well under a microsecond, so it is what stops a busy worker
+first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import _core
+from pipeline.permit.state import WordReading
+
+__all__ = ["WORD_FILE", "Word", "WordError", "word_path"]
+
+WORD_FILE = "permit"
+
+
+class WordError(Exception):
+    """The word is missing, or cannot be read as one."""
+
+
+def word_path(directory: Path) -> Path:
+    """Return the path of the permit word in the directory of the shared-memory files."""
+    return directory / WORD_FILE
+
+
+class Word:
+    """An existing permit word: read it, or halt by it."""
+
+    def __init__(self, path: Path) -> None:
+        """Map the word; raise WordError where there is none, or one of another layout."""
+        try:
+            self._word = _core.PermitWord(str(path))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WordError(str(error) or type(error).__name__) from error
+
+    def read(self) -> WordReading:
+        """Read the word whole; raise WordError where that is not possible."""
+        try:
+            return WordReading(*self._word.read())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WordError(str(error) or type(error).__name__) from error
+
+    def halt(self) -> int:
+        """Halt every gate that reads this word, at once; return the count of halts. Only a resume lifts it."""
+        try:
+            return self._word.halt()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WordError(str(error) or type(error).__name__) from error
