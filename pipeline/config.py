@@ -21,6 +21,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
+from pipeline.redact import HIDDEN, hide_password
 from pipeline.sections import Config, Section
 
 __all__ = [
@@ -39,7 +40,6 @@ DEFAULT_FILE = Path(__file__).resolve().parent.parent / "config" / "default.toml
 ENV_PREFIX = "PIPELINE_"
 # Variables that steer the program without being configuration keys.
 RESERVED_ENV = frozenset({"PIPELINE_CONFIG", "PIPELINE_CRASH_AT", "PIPELINE_DEBUG"})
-SECRET_SHOWN = "********"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +181,10 @@ def secrets_of(config: Config) -> dict[str, str]:
 def show_value(value: object) -> str:
     """Return a value for people: secrets and passwords inside addresses are hidden."""
     if isinstance(value, SecretStr):
-        return SECRET_SHOWN if value.get_secret_value() else ""
+        return HIDDEN if value.get_secret_value() else ""
     if isinstance(value, str):
         return hide_password(value)
     return _toml_value(value)
-
-
-def hide_password(text: str) -> str:
-    """Replace user information inside addresses (`nats://user:word@host`)."""
-    return re.sub(r"(?<=://)[^/@\s]+(?=@)", SECRET_SHOWN, text)
 
 
 def _toml_value(value: object) -> str:
@@ -343,7 +338,7 @@ def _shown(key: str, value: object) -> str:
         secret_names = [name for name, inner in parent.model_fields.items() if _bare_type(inner) is SecretStr]
         name = key.rsplit(".", maxsplit=1)[-1]
         if difflib.get_close_matches(name, secret_names, n=1) or re.search(r"token|pass|secret|key", name):
-            return SECRET_SHOWN
+            return HIDDEN
     elif _bare_type(found) is SecretStr:
-        return SECRET_SHOWN
+        return HIDDEN
     return hide_password(_toml_value(value))

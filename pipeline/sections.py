@@ -13,6 +13,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from pipeline.redact import hide_password
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
@@ -71,6 +73,11 @@ class NatsSection(Section):
                     'must be "embedded" or addresses like nats://host:4222 (nats, tls, ws, wss), comma-separated'
                 )
         return url
+
+    @property
+    def shown_url(self) -> str:
+        """Return the address without passwords."""
+        return hide_password(self.url)
 
     @property
     def embedded(self) -> bool:

@@ -70,7 +70,8 @@ def report_failure(error: BaseException, *, as_json: bool) -> int:
 
 def describe_failure(error: BaseException) -> tuple[str, str, ExitCode]:
     """Return what happened, what to do, and the exit code."""
-    from pipeline.config import ConfigError, hide_password
+    from pipeline.config import ConfigError
+    from pipeline.redact import hide_password
 
     if isinstance(error, Failure):
         return hide_password(error.what), error.fix, ExitCode(error.exit_code)

@@ -1,0 +1,288 @@
+"""`pipeline pnl` and `pipeline trades`: what the auditor booked."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from pipeline.cli import settings
+from pipeline.cli.output import JsonOption, print_json, print_line, print_table
+from pipeline.errors import UsageFailure
+from pipeline.ledger.queries import Reader, Report, open_report
+
+SOL_DECIMALS = 9
+USD_DECIMALS = 6
+
+# Column of the export -> what stands in it. Documented in docs/accounting.md; a test holds the two together.
+COLUMNS: dict[str, str] = {
+    "sequence": "sequence of the result in the stream EXECUTED",
+    "finished": "when the outcome was known, ISO 8601, UTC, nanoseconds",
+    "slot": "market slot it landed or ended in",
+    "status": "FILLED, REVERTED, EXPIRED, REFUSED_BY_GATE, DROPPED or ABANDONED",
+    "mode": "PAPER, LOCALNET or LIVE",
+    "pair": "the cycle's token and the other one",
+    "token": "symbol of the cycle's token; the amounts down to expected_profit are in it",
+    "amount_in": "put into the first leg",
+    "amount_out": "given by the last leg",
+    "gross_profit": "amount_out - amount_in",
+    "cost": "what was paid in lamports, in the token, rounded up",
+    "net_profit": "gross_profit - cost",
+    "expected_profit": "net profit that the plan expected",
+    "base_fee_sol": "network fee, SOL",
+    "priority_fee_sol": "priority fee, SOL",
+    "tip_sol": "tip, SOL",
+    "net_sol": "net_profit in SOL at the fill's price, rounded down; empty without a price",
+    "net_usd": "net_profit in USD at the fill's price, rounded down; empty without a price",
+    "sol_price_usd": "USD per SOL at the fill; empty without a price",
+    "equity_sol": "net_sol of everything booked up to and with this one",
+    "pools": "addresses of the pools, in order, separated by spaces",
+    "result_id": "id of the execution result",
+    "plan_id": "id of its plan",
+    "opportunity_id": "id of the opportunity: the correlation id of every message about it",
+    "detail": "why it was not filled, or empty",
+}
+
+trades = typer.Typer(help="List and export booked trades.", no_args_is_help=True)
+
+
+def pnl(
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Empty the books first and book the streams again from their beginning.")
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard-older", help="With --rebuild: even where the stream no longer holds everything.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show profit and loss.
+
+    Figures are sums over booked executions: amounts in the token's own units, SOL and USD at each fill's price.
+    """
+    config = settings.config()
+    if discard and not rebuild:
+        raise UsageFailure("--discard-older without --rebuild", "add --rebuild, or leave it out")
+    if rebuild:
+        # Booking needs the token list, which belongs to the auditor: loaded by name, like a worker.
+        asyncio.run(import_module("workers.auditor.rebuild").rebuild(config, discard_older=discard))
+    with _books(config.database_url) as reader:
+        found = reader.report()
+    if as_json:
+        print_json(report_json(found))
+    else:
+        _print(found)
+
+
+@trades.command("list")
+def list_trades(
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the newest booked trades, newest last."""
+    with _books(settings.config().database_url) as reader:
+        rows = [trade_row(row) for row in reader.trades(newest=limit)]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("finished", "status", "pair", "amount_in", "net_profit", "net_sol", "equity_sol", "detail")
+    shown = [[row["finished"][:23], *(row[name] for name in columns[1:])] for row in rows]
+    print_table("Trades", columns, shown, right=("amount_in", "net_profit", "net_sol", "equity_sol"))
+
+
+@trades.command("export")
+def export(
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header line.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; standard output without it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Export every booked trade in stream order, exact to the last base unit."""
+    if as_csv == as_json:
+        raise UsageFailure("choose one format", "pipeline trades export --csv, or --json (one object a line)")
+    import json
+
+    with _books(settings.config().database_url) as reader, _sink(out) as sink:
+        count = 0
+        writer = csv.DictWriter(sink, list(COLUMNS), lineterminator="\n")
+        if as_csv:
+            writer.writeheader()
+        for row in map(trade_row, reader.trades()):
+            if as_csv:
+                writer.writerow(row)
+            else:
+                sink.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    if out is not None:
+        print_line(f"{count} trades written to {out}")
+
+
+def report_json(found: Report) -> dict[str, Any]:
+    """Return the report for machines: integers in base units, and the ratios that the tables show."""
+    books = found.books
+    return {
+        "totals": {
+            **books,
+            "drawdown_lamports": books["peak_lamports"] - books["net_lamports"],
+            "max_drawdown_ratio": books["max_drawdown_lamports"] / books["starting_capital_lamports"],
+            "executions": sum(row["executions"] for row in found.tokens),
+            "filled": sum(row["filled"] for row in found.tokens),
+            "wins": sum(row["wins"] for row in found.tokens),
+            "fees_lamports": sum(row["fees_lamports"] for row in found.tokens),
+            "tips_lamports": sum(row["tips_lamports"] for row in found.tokens),
+        },
+        "tokens": [row | _ratios(row) for row in found.tokens],
+        "pairs": [row | _ratios(row) for row in found.pairs],
+        "statuses": found.statuses,
+        "positions": found.positions,
+    }
+
+
+def trade_row(row: dict[str, Any]) -> dict[str, str]:
+    """Return one booked execution under the columns of the export."""
+    decimals = row["decimals"] or 0
+
+    def token(name: str) -> str:
+        return exact(row[name], decimals)
+
+    def sol(name: str) -> str:
+        return exact(row[name], SOL_DECIMALS)
+
+    price = row["sol_price_usd_e6"] or None
+    values = {
+        "sequence": str(row["sequence"]),
+        "finished": timestamp(row["finished_ns"]),
+        "slot": str(row["slot"]),
+        "status": row["status"],
+        "mode": row["mode"],
+        "pair": row["pair"],
+        "token": row["symbol"],
+        "amount_in": token("amount_in"),
+        "amount_out": token("amount_out"),
+        "gross_profit": token("gross_profit"),
+        "cost": token("cost"),
+        "net_profit": token("net_profit"),
+        "expected_profit": token("expected_profit"),
+        "base_fee_sol": sol("base_fee"),
+        "priority_fee_sol": sol("priority_fee"),
+        "tip_sol": sol("tip"),
+        "net_sol": sol("net_lamports"),
+        "net_usd": exact(row["net_usd_e6"], USD_DECIMALS),
+        "sol_price_usd": exact(price, USD_DECIMALS),
+        "equity_sol": sol("equity_lamports"),
+        "pools": (row["pools"] or "").replace(",", " "),
+        "result_id": row["id"],
+        "plan_id": row["plan_id"],
+        "opportunity_id": row["opportunity_id"],
+        "detail": row["detail"],
+    }
+    assert values.keys() == COLUMNS.keys()
+    return values
+
+
+def exact(amount: int | None, decimals: int) -> str:
+    """Return an integer amount as a decimal number with all its places; empty for None."""
+    if amount is None:
+        return ""
+    sign, digits = ("-" if amount < 0 else ""), str(abs(amount)).rjust(decimals + 1, "0")
+    return f"{sign}{digits[:-decimals]}.{digits[-decimals:]}" if decimals else f"{sign}{digits}"
+
+
+def timestamp(ns: int) -> str:
+    """Return a wall-clock time with its nanoseconds; empty where it cannot be a time."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+@contextmanager
+def _books(url: str) -> Iterator[Reader]:
+    reader = open_report(url)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@contextmanager
+def _sink(out: Path | None) -> Iterator[TextIO]:
+    if out is None:
+        yield sys.stdout
+        return
+    try:
+        with out.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise UsageFailure(
+            f"cannot write {out}: {error.strerror}", "give --out a file in a directory that exists"
+        ) from None
+
+
+def _ratios(row: dict[str, Any]) -> dict[str, float | int | None]:
+    filled = row["filled"]
+    return {
+        "win_ratio": row["wins"] / filled if filled else None,
+        "average_net_profit": row["net_profit"] // filled if filled else None,
+        "realised_ratio": row["net_profit"] / row["expected_of_filled"] if row["expected_of_filled"] else None,
+    }
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _print(found: Report) -> None:
+    totals = report_json(found)["totals"]
+    drawdown = _percent(totals["max_drawdown_lamports"], totals["starting_capital_lamports"])
+    print_table(
+        "Profit and loss",
+        ("", "value"),
+        [
+            ("net profit, SOL", exact(totals["net_lamports"], SOL_DECIMALS)),
+            ("net profit, USD", exact(totals["net_usd_e6"], USD_DECIMALS)),
+            ("fees, SOL", exact(totals["fees_lamports"], SOL_DECIMALS)),
+            ("tips, SOL", exact(totals["tips_lamports"], SOL_DECIMALS)),
+            ("executions", totals["executions"]),
+            ("filled", totals["filled"]),
+            ("won", f"{totals['wins']} ({_percent(totals['wins'], totals['filled'])})"),
+            (
+                "largest drawdown, SOL",
+                f"{exact(totals['max_drawdown_lamports'], SOL_DECIMALS)} ({drawdown} of capital)",
+            ),
+            ("present drawdown, SOL", exact(totals["drawdown_lamports"], SOL_DECIMALS)),
+            ("booked without a price", totals["unvalued"]),
+            ("booked up to", f"EXECUTED {found.positions.get('EXECUTED', 0)}"),
+        ],
+        right=("value",),
+    )
+    columns = ("executions", "filled", "won", "gross", "cost", "net", "expected", "average net", "net SOL", "net USD")
+    for title, first, rows in (("Tokens", "symbol", found.tokens), ("Pairs", "pair", found.pairs)):
+        print_line("")
+        print_table(title, (first, *columns), [(row[first], *_cells(row)) for row in rows], right=columns)
+    print_line("")
+    print_table("Outcomes", ("status", "executions"), list(found.statuses.items()), right=("executions",))
+
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    decimals = row["decimals"] or 0
+    average = row["net_profit"] // row["filled"] if row["filled"] else None
+    return (
+        row["executions"],
+        row["filled"],
+        _percent(row["wins"], row["filled"]),
+        exact(row["gross_profit"], decimals),
+        exact(row["cost"], decimals),
+        exact(row["net_profit"], decimals),
+        exact(row["expected_of_filled"], decimals),
+        exact(average, decimals),
+        exact(row["net_lamports"], SOL_DECIMALS),
+        exact(row["net_usd_e6"], USD_DECIMALS),
+    )

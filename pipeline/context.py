@@ -1,0 +1,35 @@
+"""What a worker is given when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.bus import Bus
+    from pipeline.config import Config
+    from pipeline.health import Health
+    from pipeline.logs import Log
+    from pipeline.permit import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """Everything that comes from outside a worker's own logic.
+
+    `run(context)` sets up its consumption and awaits `stopping`; when it returns, the bus is drained and the process
+    ends.
+    """
+
+    name: str
+    config: Config
+    bus: Bus
+    gate: Gate
+    health: Health
+    log: Log
+    clock: Callable[[], int]
+    """wall-clock time in ns since the Unix epoch"""
+    stopping: asyncio.Event
+    """set when the worker is to finish what it has begun"""
