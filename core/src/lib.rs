@@ -1,6 +1,7 @@
 //! Native core of the pipeline, imported from Python as `pipeline._core`.
 
 mod codec;
+mod shm;
 
 use pyo3::prelude::*;
 
@@ -8,5 +9,6 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     codec::register(module)?;
+    shm::register(module)?;
     Ok(())
 }

@@ -1,0 +1,296 @@
+//! The one writer of a quote table.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rustix::thread::futex;
+
+use super::super::clock;
+use super::super::directory::{Kind, Names, RECORD_WORDS};
+use super::super::error::ShmError;
+use super::super::file::{self, Mapped};
+use super::super::protocol;
+use super::super::sync::{AtomicU64, Ordering, fence};
+use super::{
+    BATCH, COMMIT, COMMIT_WORDS, DIRECTORY, ENTRY_COUNT, ENTRY_WORDS, HEAD, Key, NAME_COUNT, Plan,
+    Quote, RESERVED, VOID, WAKE,
+};
+
+pub struct TableWriter {
+    mapped: Mapped,
+    plan: Plan,
+    names: Names,
+    by_key: HashMap<Key, u32>,
+    /// The fixed part of each entry; the rest of a `Quote` here is unused.
+    fixed: Vec<Quote>,
+    /// Batch in which each entry was last written.
+    written: Vec<u64>,
+    /// Entries of the open batch, each once, in order.
+    changed: Vec<u32>,
+    batch: u64,
+    head: u64,
+    repaired: u64,
+}
+
+impl TableWriter {
+    pub fn open(path: &Path, plan: Plan, mode: u32, replace: bool) -> Result<Self, ShmError> {
+        let (mapped, _) = file::open_writer(path, &plan.layout(), mode, replace)?;
+        let mut writer = Self {
+            mapped,
+            plan,
+            names: Names::default(),
+            by_key: HashMap::new(),
+            fixed: Vec::new(),
+            written: Vec::new(),
+            changed: Vec::new(),
+            batch: 0,
+            head: 0,
+            repaired: 0,
+        };
+        writer.recover();
+        writer.mapped.take_over();
+        writer.wake();
+        Ok(writer)
+    }
+
+    /// Make good what a dead predecessor left, and learn what stands in the file. Does nothing to a new file.
+    fn recover(&mut self) {
+        let region = &self.mapped.region;
+        self.names.refresh(
+            region.word(NAME_COUNT),
+            region.words(DIRECTORY, self.plan.names * RECORD_WORDS),
+        );
+        let count = usize::try_from(region.word(ENTRY_COUNT).load(Ordering::Relaxed))
+            .unwrap_or(usize::MAX)
+            .min(self.plan.capacity);
+        for index in 0..count {
+            let record = entry(&self.mapped, &self.plan, index);
+            let mut words = [0; ENTRY_WORDS - 1];
+            protocol::read_unprotected(record, &mut words);
+            let mut quote = Quote::from_words(&words);
+            if protocol::is_open(&record[0]) {
+                quote = Quote {
+                    staleness: VOID,
+                    ..fixed_part(&quote)
+                };
+                protocol::write(record, &quote.to_words());
+                self.repaired += 1;
+            }
+            self.by_key
+                .insert(quote.key(), u32::try_from(index).expect("capacity fits"));
+            self.fixed.push(fixed_part(&quote));
+            self.written.push(0);
+        }
+        let commit = region.words(COMMIT, COMMIT_WORDS);
+        if protocol::is_open(&commit[0]) {
+            let mut words = [0; COMMIT_WORDS - 1];
+            protocol::read_unprotected(commit, &mut words);
+            protocol::write(commit, &words);
+            self.repaired += 1;
+        }
+        // Readers count from `head`; moving it past the ring laps them all, so that they look at every entry once (invariant 6).
+        let head = region.word(HEAD).load(Ordering::Relaxed);
+        let reserved = region.word(RESERVED).load(Ordering::Relaxed);
+        self.head = head.max(reserved);
+        if count > 0 || self.head > 0 {
+            self.head += self.plan.ring as u64 + 1;
+        }
+        region.word(RESERVED).store(self.head, Ordering::Relaxed);
+        fence(Ordering::Release);
+        region.word(HEAD).store(self.head, Ordering::Release);
+        self.batch = region
+            .word(BATCH)
+            .load(Ordering::Relaxed)
+            .next_multiple_of(2);
+        region.word(BATCH).store(self.batch, Ordering::Release);
+    }
+
+    pub fn intern(&mut self, kind: Kind, name: &str) -> Result<u32, ShmError> {
+        let region = &self.mapped.region;
+        self.names.intern(
+            kind,
+            name,
+            region.word(NAME_COUNT),
+            region.words(DIRECTORY, self.plan.names * RECORD_WORDS),
+        )
+    }
+
+    pub fn name(&self, kind: Kind, id: u32) -> Option<&str> {
+        self.names.name(kind, id)
+    }
+
+    /// The entry with the quote's key, made and published as void when it is new. Ids must stand in the directory.
+    pub fn entry(&mut self, quote: &Quote) -> Result<u32, ShmError> {
+        let fixed = fixed_part(quote);
+        for (kind, id, required) in [
+            (Kind::Pool, quote.pool, false),
+            (Kind::Pair, quote.pair, false),
+            (Kind::Token, quote.token_in.into(), true),
+            (Kind::Token, quote.token_out.into(), true),
+            (Kind::Provider, quote.provider.into(), false),
+        ] {
+            if (id != 0 || required) && self.names.name(kind, id).is_none() {
+                return Err(ShmError::Invalid(format!(
+                    "{kind:?} {id} is not in the directory: intern its name first"
+                )));
+            }
+        }
+        if let Some(&index) = self.by_key.get(&fixed.key()) {
+            self.fixed[index as usize] = fixed;
+            return Ok(index);
+        }
+        let index = self.fixed.len();
+        if index >= self.plan.capacity {
+            return Err(ShmError::Full {
+                what: "the quote table".into(),
+                limit: self.plan.capacity as u64,
+            });
+        }
+        let void = Quote {
+            staleness: VOID,
+            ..fixed
+        };
+        protocol::write(entry(&self.mapped, &self.plan, index), &void.to_words());
+        self.mapped
+            .region
+            .word(ENTRY_COUNT)
+            .store(index as u64 + 1, Ordering::Release);
+        self.fixed.push(fixed);
+        self.written.push(0);
+        let index = u32::try_from(index).expect("capacity fits");
+        self.by_key.insert(fixed.key(), index);
+        Ok(index)
+    }
+
+    pub fn len(&self) -> usize {
+        self.fixed.len()
+    }
+
+    /// Write an entry's changing part. Readers of the entry see it at once; waiting readers hear of it at the commit.
+    #[inline]
+    pub fn write(&mut self, index: u32, quote: &Quote) -> Result<(), ShmError> {
+        let at = index as usize;
+        let Some(fixed) = self.fixed.get(at).copied() else {
+            return Err(ShmError::Invalid(format!(
+                "no entry {index}; there are {}",
+                self.fixed.len()
+            )));
+        };
+        self.open_batch();
+        let content = Quote {
+            pool: fixed.pool,
+            pair: fixed.pair,
+            token_in: fixed.token_in,
+            token_out: fixed.token_out,
+            provider: fixed.provider,
+            protocol: fixed.protocol,
+            amount_index: fixed.amount_index,
+            batch: self.batch,
+            ..*quote
+        };
+        protocol::write(entry(&self.mapped, &self.plan, at), &content.to_words());
+        if self.written[at] != self.batch {
+            self.written[at] = self.batch;
+            self.changed.push(index);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn open_batch(&mut self) {
+        if self.batch & 1 == 0 {
+            self.batch = protocol::begin(self.mapped.region.word(BATCH));
+        }
+    }
+
+    /// Publish the open batch to waiting readers, whole. Returns the ring's head. An empty batch moves the clock only.
+    pub fn commit(&mut self, slot: u64, market_ns: i64) -> u64 {
+        let region = &self.mapped.region;
+        let head = self.head + self.changed.len() as u64;
+        let ring = region.words(self.plan.ring_start(), self.plan.ring);
+        region.word(RESERVED).store(head, Ordering::Relaxed);
+        fence(Ordering::Release);
+        // Of a batch larger than the ring only the end fits; every reader is lapped by it and looks at everything.
+        let skipped = self.changed.len().saturating_sub(self.plan.ring);
+        for (offset, index) in self.changed.iter().enumerate().skip(skipped) {
+            ring[ring_slot(self.head + offset as u64, self.plan.ring)]
+                .store(u64::from(*index), Ordering::Relaxed);
+        }
+        let batch = self.batch.next_multiple_of(2);
+        let commit = [
+            slot,
+            market_ns.cast_unsigned(),
+            clock::wall_ns(),
+            head,
+            batch,
+        ];
+        protocol::write(region.words(COMMIT, COMMIT_WORDS), &commit);
+        if self.batch & 1 == 1 {
+            protocol::end(region.word(BATCH), self.batch);
+            self.batch = batch;
+        }
+        region.word(HEAD).store(head, Ordering::Release);
+        self.head = head;
+        self.changed.clear();
+        self.mapped.beat();
+        self.wake();
+        head
+    }
+
+    fn wake(&self) {
+        let word = self.mapped.region.futex_word(WAKE);
+        word.fetch_add(1, Ordering::Release);
+        // Waking nobody is not an error, and a failed wake-up only costs a waiting reader its timeout.
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+    }
+
+    pub fn heartbeat(&self) {
+        self.mapped.beat();
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.mapped.epoch()
+    }
+
+    /// Records that were found half-written by a predecessor and voided.
+    pub fn repaired(&self) -> u64 {
+        self.repaired
+    }
+
+    /// Say that no more will come. The file stays for its readers and for the next writer.
+    pub fn close(&self) {
+        self.mapped.set_closed();
+        self.wake();
+    }
+
+    /// Leave an entry as a writer leaves it that dies in the middle of it. For tests.
+    pub fn tear(&self, index: u32) {
+        let record = entry(&self.mapped, &self.plan, index as usize);
+        protocol::begin(&record[0]);
+        record[4].store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
+fn fixed_part(quote: &Quote) -> Quote {
+    Quote {
+        pool: quote.pool,
+        pair: quote.pair,
+        token_in: quote.token_in,
+        token_out: quote.token_out,
+        provider: quote.provider,
+        protocol: quote.protocol,
+        amount_index: quote.amount_index,
+        ..Quote::default()
+    }
+}
+
+fn entry<'a>(mapped: &'a Mapped, plan: &Plan, index: usize) -> &'a [AtomicU64] {
+    mapped
+        .region
+        .words(plan.entries_start() + index * ENTRY_WORDS, ENTRY_WORDS)
+}
+
+#[allow(clippy::cast_possible_truncation)]
+pub(super) fn ring_slot(sequence: u64, ring: usize) -> usize {
+    (sequence % ring as u64) as usize
+}
