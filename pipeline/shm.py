@@ -7,8 +7,8 @@ Four files in `config.shm_directory`, each with one writer and any number of rea
   `PoolBlobTable`);
 - `permit`: whether anything may be done at all (`PermitWordWriter`, `PermitWord`).
 
-The classes are native; `docs/shared-memory.md` describes layout and protocol. A reader never gets a torn value: it gets a
-whole one, or `None` when there was none to be had in a bounded number of attempts.
+The classes are native; `docs/shared-memory.md` describes layout and protocol. A reader never gets a torn value: it gets
+a whole one, or `None` when there was none to be had in a bounded number of attempts.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def as_array(snapshot: QuoteSnapshot) -> numpy.ndarray[Any, Any]:
     """Look at a snapshot as a numpy record array, without copying. Needs numpy."""
     import numpy as np
 
-    return np.frombuffer(snapshot, dtype=np.dtype(_FIELDS))
+    return np.frombuffer(memoryview(snapshot), dtype=np.dtype(_FIELDS))
 
 
 def open_when_there(opener: Callable[[Path], _Opened], path: Path, timeout_s: float, poll_s: float = 0.02) -> _Opened:
@@ -126,7 +126,7 @@ def open_when_there(opener: Callable[[Path], _Opened], path: Path, timeout_s: fl
 class Watch:
     """Tell an event loop of commits to a quote table.
 
-    A thread sleeps in the kernel until the writer commits; a busy loop is told once for many commits, not once for each.
+    A thread sleeps in the kernel until the writer commits. A busy loop is told once for many commits, not once each.
     """
 
     def __init__(self, table: QuoteTable) -> None:
