@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from nats import errors
-from nats.aio.client import PERMISSIONS_ERR, STALE_CONNECTION, Client
+from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 # subject, reply, payload, raw headers (None or empty where the message has none)
 DirectHandler = Callable[[bytes, bytes, bytes, bytes | None], None]

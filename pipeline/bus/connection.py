@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 import random
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -30,7 +31,6 @@ from pipeline.bus.errors import ServerUnreachable
 from pipeline.bus.publisher import Publisher, Stored
 from pipeline.bus.reader import read_raw
 from pipeline.clock import wall_ns
-from pipeline.config import hide_password
 from pipeline.errors import CheckFailed
 from pipeline.ids import deterministic_id, payload_digest
 from pipeline.messages import DeadLetter, InvalidMessage, Message, decode
@@ -81,6 +81,7 @@ class Bus:
         self._watch_tasks: set[asyncio.Task[Any]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._last_error = ""
+        self._closing = False
 
     @classmethod
     async def connect(
@@ -100,9 +101,10 @@ class Bus:
         try:
             await asyncio.wait_for(bus._connect(), limit)
         except (TimeoutError, errors.Error, OSError) as error:
+            bus._closing = True
             await bus.client.close()
             raise ServerUnreachable(
-                f"no NATS server answers at {hide_password(settings.url)}: {bus._last_error or error or 'no answer'}",
+                f"no NATS server answers at {_hide_password(settings.url)}: {bus._last_error or error or 'no answer'}",
                 "start one (`pipeline up` brings its own), or name another with PIPELINE_NATS__URL",
             ) from error
         await bus._publisher.start()
@@ -132,13 +134,26 @@ class Bus:
         headers = ""
         if self.tracing is not None and (traceparent := self.tracing.traceparent(message)):
             headers = f"{TRACEPARENT}: {traceparent}\r\n"
-        return self._publisher.send(subject, stream_of(subject), message.id, message.encode(), headers, timeout_s)
+        return self._publisher.send(
+            subject, stream_of(subject), message.id, message.encode(), headers=headers, deadline_s=timeout_s
+        )
 
-    async def publish_raw(self, subject: str, payload: bytes, *, message_id: str, headers: dict[str, str]) -> Stored:
-        """Store a payload as it is, under an id of the caller's choice: for replays and for tests."""
+    async def publish_bytes(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str,
+        stream: str | None = None,
+        headers: dict[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Stored:
+        """Store a payload as it is under an id of the caller's choice: for claims and replays."""
         await self._publisher.room()
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return await self._publisher.send(subject, stream_of(subject), message_id, payload, lines)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        return await self._publisher.send(
+            subject, stream or stream_of(subject), message_id, payload, headers=lines, deadline_s=timeout_s
+        )
 
     async def dead_letter(
         self,
@@ -152,7 +167,7 @@ class Bus:
         attempts: int,
         payload: bytes,
     ) -> Stored:
-        """Report a message as given up; the same message given up again by the same consumer is the same dead letter."""
+        """Report a message as given up; given up again by the same consumer, it is the same dead letter."""
         digest = payload_digest(payload)
         cause, correlation = "", ""
         try:
@@ -287,18 +302,17 @@ class Bus:
     async def close(self, timeout_s: float = 5.0) -> bool:
         """Stop consuming, let handlers and publishes finish, close; return whether everything finished in time."""
         deadline = time.monotonic() + timeout_s
+        self._closing = True
         if self._keeper is not None:
             self._keeper.cancel()
         stops = [consumer.stop(max(0.0, deadline - time.monotonic())) for consumer, _ in self._consumers]
         finished = all(await asyncio.gather(*stops))
-        while self._publisher.pending and time.monotonic() < deadline and self.client.is_connected:
-            await asyncio.sleep(0.005)
-        finished = finished and not self._publisher.pending
+        finished = await self._publisher.drained(deadline - time.monotonic()) and finished
         for task in self._watch_tasks:
             task.cancel()
         try:
             if self.client.is_connected:
-                await self.client.flush(timeout=1)  # type: ignore[arg-type]
+                await self.client.flush(timeout=1)
         except errors.Error:
             finished = False
         self._publisher.close("the connection was closed")
@@ -328,7 +342,8 @@ class Bus:
     def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
         """Choose the server that failed least and a pause that grows with its failures."""
         server = min(servers, key=lambda candidate: candidate.reconnects)
-        wait = min(self.settings.reconnect_wait_max_s, self.settings.reconnect_wait_s * 2.0 ** min(server.reconnects, 30))
+        growing = self.settings.reconnect_wait_s * 2.0 ** min(server.reconnects, 30)
+        wait = min(self.settings.reconnect_wait_max_s, growing)
         return server, wait * random.uniform(0.5, 1.0)
 
     async def _on_error(self, error: Exception) -> None:
@@ -336,6 +351,8 @@ class Bus:
         log.debug("nats: %s", self._last_error)
 
     async def _on_disconnected(self) -> None:
+        if self._closing:
+            return
         self.problems["nats"] = "not connected"
         log.warning("connection to the NATS server lost; reconnecting")
 
@@ -393,7 +410,7 @@ class _Watch:
                 del self._recent[next(iter(self._recent))]
             if replay_target(raw) is not None:
                 return
-        delivery = Delivery(subject.decode(), "", 0, 1, time.time_ns(), raw)
+        delivery = Delivery(subject.decode(), "", sequence=0, attempt=1, received_ns=time.time_ns(), raw=raw)
         message = _decoded(data)
         if isinstance(message, InvalidMessage):
             self._invalid(delivery.subject, message, data)
@@ -463,6 +480,10 @@ class _Watch:
         task = asyncio.get_running_loop().create_task(work)
         self._bus._watch_tasks.add(task)
         task.add_done_callback(self._bus._watch_tasks.discard)
+
+
+def _hide_password(url: str) -> str:
+    return re.sub(r"(?<=://)[^/@\s]+(?=@)", "********", url)
 
 
 def _decoded(payload: bytes) -> Message | InvalidMessage:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.bus.delivery import Delivery, message_id, parse_reply, replay_target, status_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from pipeline.bus.connection import Bus
 
-Handler = Callable[[Any, Delivery], Awaitable[None] | Iterable[asyncio.Future[Any]] | None]
+Handler = Callable[[Any, Delivery], Awaitable[Any] | Iterable[asyncio.Future[Any]] | None]
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class Consumer:
             return
         if raw is not None and (target := replay_target(raw)) is not None and target != self.durable:
             return
-        delivery = Delivery(subject.decode(), self.stream, 0, 1, time.time_ns(), raw)
+        delivery = Delivery(subject.decode(), self.stream, sequence=0, attempt=1, received_ns=time.time_ns(), raw=raw)
         message = self._verify(data, delivery.subject)
         if isinstance(message, _Unfit):
             return  # the durable copy knows the sequence that the dead letter needs
@@ -236,7 +237,14 @@ class Consumer:
             key = b"%d" % known.sequence if isinstance(message, _Unfit) else message.id.encode()
         entry = self._entries.get(key)
         if entry is None:
-            delivery = Delivery(subject.decode(), self.stream, known.sequence, known.attempt, time.time_ns(), raw)
+            delivery = Delivery(
+                subject.decode(),
+                self.stream,
+                sequence=known.sequence,
+                attempt=known.attempt,
+                received_ns=time.time_ns(),
+                raw=raw,
+            )
             entry = self._entries[key] = _Entry(key, data, delivery, reply)
             if (target := replay_target(raw)) is not None and target != self.durable:
                 self._finish(entry, _State.HANDLED)
@@ -330,7 +338,7 @@ class Consumer:
         if not futures:
             self._done(entry, None)
         for future in futures:
-            asyncio.ensure_future(future).add_done_callback(lambda done, entry=entry: self._part_done(entry, done))
+            asyncio.ensure_future(future).add_done_callback(partial(self._part_done, entry))
 
     async def _run_async(self, entry: _Entry, message: Message) -> None:
         try:

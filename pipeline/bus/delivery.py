@@ -20,7 +20,7 @@ class Delivery:
     __slots__ = ("_raw", "attempt", "received_ns", "sequence", "stream", "subject")
 
     def __init__(
-        self, subject: str, stream: str, sequence: int, attempt: int, received_ns: int, raw: bytes | None
+        self, subject: str, stream: str, *, sequence: int, attempt: int, received_ns: int, raw: bytes | None
     ) -> None:
         self.subject = subject
         self.stream = stream

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pipeline.bus.consumer import Consumer
 
 HEARTBEAT_S = 2.0
-_UPDATED = ("description", "ack_wait", "max_deliver", "max_ack_pending", "idle_heartbeat", "metadata", "deliver_subject")
+_UPDATED = (
+    *("description", "ack_wait", "max_deliver", "max_ack_pending", "idle_heartbeat", "metadata", "deliver_subject"),
+)
 
 
 def consumer_config(
@@ -63,7 +65,7 @@ async def ensure_consumer(js: JetStreamContext, stream: str, wanted: ConsumerCon
     except APIError as error:
         raise CheckFailed(
             f"consumer {wanted.durable_name} of {stream} cannot be brought up to date: {error.description}",
-            f"`nats consumer rm {stream} {wanted.durable_name}` while nothing runs; unhandled messages are delivered again",
+            f"`nats consumer rm {stream} {wanted.durable_name}` while nothing runs; messages are delivered again",
         ) from error
 
 

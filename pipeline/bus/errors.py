@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.errors import Failure, Refused, Unreachable
 
 
-class Outcome(Exception):  # noqa: N818 - a handler's answer, not a fault of the program
+class Outcome(Exception):
     """Base of the answers a handler gives by raising them."""
 
     def __init__(self, reason: str) -> None:
@@ -31,6 +31,11 @@ class Stale(Outcome):
 
 class PublishFailed(Failure):
     """A message was not stored before its deadline. It may still be stored: publishing it again is harmless."""
+
+    def __init__(self, what: str, fix: str = "", *, code: int = 0) -> None:
+        super().__init__(what, fix)
+        self.code = code
+        """the server's error code, 0 where it gave none"""
 
 
 class Backlogged(PublishFailed):

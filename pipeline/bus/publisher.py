@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 # Errors of the server that no repetition mends: wrong stream for the subject, message too large, bad request,
 # header too large, stream sealed, wrong last sequence.
 _PERMANENT = frozenset({10060, 10054, 10003, 10097, 10109, 10071, 10164, 10070})
+_EXPECTED = frozenset({10071, 10164})  # another write came first: an answer, not a failure
 _SWEEP_S = 0.1
 _REFUSED_WAIT_S = 0.1
 
@@ -37,7 +38,14 @@ class _Publish:
     __slots__ = ("again_at", "command", "deadline", "future", "last_error", "stream", "subject")
 
     def __init__(
-        self, future: asyncio.Future[Stored], command: bytes, subject: str, stream: str, again_at: float, deadline: float
+        self,
+        future: asyncio.Future[Stored],
+        command: bytes,
+        *,
+        subject: str,
+        stream: str,
+        again_at: float,
+        deadline: float,
     ) -> None:
         self.future = future
         self.command = command
@@ -85,7 +93,14 @@ class Publisher:
             await waiter
 
     def send(
-        self, subject: str, stream: str, message_id: str, payload: bytes, headers: str = "", deadline_s: float | None = None
+        self,
+        subject: str,
+        stream: str,
+        message_id: str,
+        payload: bytes,
+        *,
+        headers: str = "",
+        deadline_s: float | None = None,
     ) -> asyncio.Future[Stored]:
         """Send now, or as soon as the connection is back; `headers` are whole lines."""
         if len(self._outstanding) >= self.max_pending:
@@ -109,12 +124,24 @@ class Publisher:
         now = time.monotonic()
         future: asyncio.Future[Stored] = self._loop.create_future()
         self._outstanding[token] = _Publish(
-            future, command, subject, stream, now + self._repeat_s, now + (deadline_s or self._deadline_s)
+            future,
+            command,
+            subject=subject,
+            stream=stream,
+            again_at=now + self._repeat_s,
+            deadline=now + (deadline_s or self._deadline_s),
         )
         self._client.send(command)  # while disconnected it waits in _outstanding for `resend`
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
         return future
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until nothing is on its way; return whether that came in time."""
+        if self._outstanding:
+            futures = [publish.future for publish in self._outstanding.values()]
+            await asyncio.wait(futures, timeout=max(0.0, timeout_s))
+        return not self._outstanding
 
     def resend(self) -> None:
         """Send everything outstanding again, in order; the server drops what it already has by its id."""
@@ -167,8 +194,9 @@ class Publisher:
             return
         if error is not None:
             self._refused(publish, str(error.get("description", error)))
-            if error.get("err_code") in _PERMANENT:
-                self._fail(token, publish.last_error)
+            code = error.get("err_code", 0)
+            if code in _PERMANENT:
+                self._fail(token, publish.last_error, code)
             return
         self._forget(token)
         self._counters.published += 1
@@ -187,14 +215,16 @@ class Publisher:
                 waiter.set_result(None)
                 break
 
-    def _fail(self, token: int, reason: str) -> None:
+    def _fail(self, token: int, reason: str, code: int = 0) -> None:
         publish = self._outstanding[token]
         self._forget(token)
-        self._counters.publish_failed += 1
-        log.error("publish to %s failed: %s", publish.subject, reason)
+        if code not in _EXPECTED:
+            self._counters.publish_failed += 1
+            log.error("publish to %s failed: %s", publish.subject, reason)
         if publish.future.done():
             return
         fix = "see that the server runs and its disk has room; publishing again is harmless"
         if reason == "no stream took it":
             fix = "run `pipeline init-streams`"
-        publish.future.set_exception(PublishFailed(f"{publish.subject} was not stored in {publish.stream}: {reason}", fix))
+        what = f"{publish.subject} was not stored in {publish.stream}: {reason}"
+        publish.future.set_exception(PublishFailed(what, fix, code=code))

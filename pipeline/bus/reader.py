@@ -78,7 +78,14 @@ async def read_raw(
                             raise errors.Error("a message was lost on the way")
                         expected += 1
                         next_sequence = known.sequence + 1
-                        delivery = Delivery(message.subject, stream, known.sequence, 1, time.time_ns(), None)
+                        delivery = Delivery(
+                            message.subject,
+                            stream,
+                            sequence=known.sequence,
+                            attempt=1,
+                            received_ns=time.time_ns(),
+                            raw=None,
+                        )
                         delivery.set_headers(message.headers)
                         quiet_since = time.monotonic()
                         yield delivery, message.data

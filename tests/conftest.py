@@ -1,0 +1,60 @@
+"""Fixtures that every part of the tests shares."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+from nats.js.errors import NotFoundError
+
+from pipeline.bus import Bus
+from pipeline.config import load_config
+from pipeline.nats_server import EmbeddedNats
+from pipeline.sections import Config
+from pipeline.streams import TABLE, reconcile
+
+Connect = Callable[..., Awaitable[Bus]]
+
+
+@pytest.fixture(scope="session")
+def nats_url() -> Iterator[str]:
+    """One server for all tests; the container suite names its own by PIPELINE_TEST_NATS_URL."""
+    if given := os.environ.get("PIPELINE_TEST_NATS_URL"):
+        yield given
+        return
+    with EmbeddedNats(name="tests") as server:
+        yield server.url
+
+
+@pytest.fixture
+def nats_config(nats_url: str) -> Config:
+    """The default configuration against the test server."""
+    return load_config({"nats.url": nats_url}, environment={})
+
+
+@pytest.fixture
+async def connect(nats_config: Config) -> AsyncIterator[Connect]:
+    """Connect buses by name; all are closed after the test. Every test begins with fresh, empty streams."""
+    opened: list[Bus] = []
+
+    async def connect(name: str = "test", **overrides: object) -> Bus:
+        settings = nats_config.nats.model_copy(update=overrides)
+        opened.append(await Bus.connect(settings, name=name))
+        return opened[-1]
+
+    admin = await Bus.connect(nats_config.nats, name="admin")
+    for spec in TABLE:
+        with contextlib.suppress(NotFoundError):
+            await admin.js.delete_stream(spec.name)
+    await reconcile(admin.js)
+    yield connect
+    for bus in [*opened, admin]:
+        await bus.close(1.0)
+
+
+@pytest.fixture
+async def bus(connect: Connect) -> Bus:
+    """One connection with fresh, empty streams."""
+    return await connect()
