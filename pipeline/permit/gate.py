@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from pipeline.messages import InvalidMessage, KillSwitch, Permit, decode
+from pipeline.permit.client import connection_name
 from pipeline.permit.link import LATCH_SID, PERMIT_SID, SWITCH_SID, Link, LinkError, Login, latch_of
 from pipeline.permit.protocol import Message
 from pipeline.permit.state import (
@@ -41,7 +42,8 @@ __all__ = ["Gate", "GateView", "SharedMemory"]
 # host).
 SharedMemory = Literal["auto", "required", "off"]
 
-_TICK_S = 0.5
+# A lease counts from our last answered ping: ask this often within a lease, so that a permit is worth most of it.
+_PINGS_PER_LEASE = 5
 _SILENT_NS = 3_000_000_000
 _WORD_RETRY_NS = 250_000_000
 
@@ -107,7 +109,7 @@ class Gate:
         nats = config.nats
         login = Login(
             url=nats.url,
-            name=f"{nats.name} {name} permit gate".replace("  ", " "),
+            name=connection_name(nats, f"{name} permit gate".strip()),
             user=nats.user,
             password=nats.password.get_secret_value(),
             token=nats.token.get_secret_value(),
@@ -238,9 +240,20 @@ class Gate:
                 return self._refuse(RefusedBy.WORD_MISSING, self._word_trouble)
             return None
         try:
-            return self._word.read()
+            reading = self._word.read()
         except WordError as error:
             return self._refuse(RefusedBy.WORD_UNREADABLE, str(error))
+        if boottime_ns() - reading.renewed_ns > self._view.max_lease_ns:
+            self._look_for_another_word()
+        return reading
+
+    def _look_for_another_word(self) -> None:
+        """Give up a word that nobody renews where its file was replaced or removed; the next check opens anew."""
+        now_ns = boottime_ns()
+        if now_ns - self._word_tried_ns >= _WORD_RETRY_NS:
+            self._word_tried_ns = now_ns
+            if self._word is not None and self._word.replaced:
+                self._word = None
 
     # --- the connection ----------------------------------------------------------------------------------------------
 
@@ -341,10 +354,11 @@ class Gate:
 
     def _attend(self, link: Link) -> None:
         """Read the connection whenever something arrives, so that the view is right although nobody checks."""
+        tick_ns = self._view.max_lease_ns // _PINGS_PER_LEASE
         poll = select.poll()
         poll.register(link.fileno(), select.POLLIN)
         while not link.dead and not self._closing.is_set():
-            poll.poll(_TICK_S * 1000)
+            poll.poll(max(1, tick_ns // 1_000_000))
             with self._lock:
                 if link.dead:
                     return
@@ -354,7 +368,7 @@ class Gate:
                     asked_ns = link.unanswered_since_ns
                     if asked_ns and now_ns - max(asked_ns, link.heard_ns) > _SILENT_NS:
                         raise LinkError("the server has fallen silent")
-                    if now_ns - link.heard_ns > _TICK_S * 1e9:
+                    if now_ns - link.proven_ns > tick_ns:
                         link.ask(now_ns)
                 except LinkError as error:
                     self._lose(link, error)

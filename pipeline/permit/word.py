@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import _core
 from pipeline.permit.state import WordReading
+from pipeline.shm import PERMIT, PermitWord, SharedMemoryError
 
-__all__ = ["WORD_FILE", "Word", "WordError", "word_path"]
-
-WORD_FILE = "permit"
+__all__ = ["Word", "WordError", "word_path"]
 
 
 class WordError(Exception):
@@ -23,7 +21,7 @@ class WordError(Exception):
 
 def word_path(directory: Path) -> Path:
     """Return the path of the permit word in the directory of the shared-memory files."""
-    return directory / WORD_FILE
+    return directory / PERMIT
 
 
 class Word:
@@ -32,20 +30,28 @@ class Word:
     def __init__(self, path: Path) -> None:
         """Map the word; raise WordError where there is none, or one of another layout."""
         try:
-            self._word = _core.PermitWord(str(path))
-        except (OSError, ValueError, RuntimeError) as error:
+            self._word = PermitWord(str(path))
+        except SharedMemoryError as error:
             raise WordError(str(error) or type(error).__name__) from error
 
     def read(self) -> WordReading:
         """Read the word whole; raise WordError where that is not possible."""
         try:
-            return WordReading(*self._word.read())
-        except (OSError, ValueError, RuntimeError) as error:
+            found = self._word.read()
+        except SharedMemoryError as error:
             raise WordError(str(error) or type(error).__name__) from error
+        if found is None:
+            raise WordError("it was being written at every attempt: its writer died, or is stopped, in the middle")
+        return WordReading(*found)
+
+    @property
+    def replaced(self) -> bool:
+        """Tell whether the file at the word's path is another one by now, or gone."""
+        return self._word.replaced
 
     def halt(self) -> int:
         """Halt every gate that reads this word, at once; return the count of halts. Only a resume lifts it."""
         try:
             return self._word.halt()
-        except (OSError, ValueError, RuntimeError) as error:
+        except SharedMemoryError as error:
             raise WordError(str(error) or type(error).__name__) from error

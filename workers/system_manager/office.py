@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from nats.js.errors import APIError, KeyWrongLastSequenceError, NotFoundError
 
 from pipeline.clock import NS_PER_S
@@ -37,7 +36,7 @@ class Holder:
     host: str
     boot: str
     pid: int
-    process_started: float
+    process_started: int
     since_ns: int
 
     @property
@@ -49,12 +48,7 @@ class Holder:
         """Tell whether it was a process of this host that is gone."""
         if (self.host, self.boot) != (here.host, here.boot):
             return False
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.process_started) > 1.0
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.Error:
-            return False
+        return _started(self.pid) != self.process_started
 
 
 def this_process(wall_ns: int) -> Holder:
@@ -63,7 +57,16 @@ def this_process(wall_ns: int) -> Holder:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         boot = ""
-    return Holder(socket.gethostname(), boot, os.getpid(), psutil.Process().create_time(), wall_ns)
+    return Holder(socket.gethostname(), boot, os.getpid(), _started(os.getpid()), wall_ns)
+
+
+def _started(pid: int) -> int:
+    """Return when a process started, in ticks since boot; 0 where there is no such process, or only its remains."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 class Office:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import _core
 from pipeline.clock import wall_ns
 from pipeline.ids import deterministic_id
 from pipeline.messages import Permit, PermitState
@@ -21,6 +20,7 @@ from pipeline.permit.link import PERMIT_SUBJECT
 from pipeline.permit.state import boottime_ns
 from pipeline.permit.store import Latched, PermitStore, Person, Rule, Setter, Startup
 from pipeline.permit.word import Word, WordError
+from pipeline.shm import PermitWordWriter, SharedMemoryError
 from workers.system_manager.office import Office
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Renewal:
         self._sequence = 0
         self._renewed_ns = 0
         self._trouble = "not yet renewed"
-        self._writer: _core.PermitWordWriter | None = None
+        self._writer: PermitWordWriter | None = None
         self._word: Word | None = None
         self._word_trouble = ""
         self._covered = 0
@@ -103,6 +103,7 @@ class Renewal:
             self._wake.clear()
             left = self._settings.renew_s - (time.monotonic() - began)
             await self._sleep(stopping, max(left, 0.005))
+        self._release_word()
         try:
             await asyncio.wait_for(self._office.leave(), timeout=1.0)
         except Exception as error:  # the next manager waits until the office is stale
@@ -119,6 +120,7 @@ class Renewal:
         async with self._lock:
             if not await self._office.keep(boottime_ns()):
                 self._started = False
+                self._release_word()
                 return
             halts = self._halts()
             known = self._latched
@@ -221,7 +223,11 @@ class Renewal:
         settings = self._settings
         lease_ns = int(settings.lease_s * 1e9)
         if self._writer is not None:
-            self._writer.renew(int(latched.state), latched.epoch, lease_ns, self._lifted)
+            try:
+                self._writer.renew(int(latched.state), latched.epoch, lease_ns, self._lifted)
+            except SharedMemoryError as error:
+                self._word_trouble = f"{type(error).__name__}: {error}"
+                self._release_word()
         self._sequence += 1
         identity = deterministic_id("permit", self._office.instance, self._sequence)
         permit = Permit(
@@ -252,21 +258,28 @@ class Renewal:
         if path is None:
             return 0
         try:
+            if self._word is not None and self._word.replaced:
+                self._release_word()  # somebody removed the file: make it again, where others find it
             if self._writer is None:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._writer = _core.PermitWordWriter(str(path))
+                self._writer = PermitWordWriter(str(path))
                 self._word = Word(path)
                 self._lifted = self._word.read().lifted
                 self._covered = self._lifted
             assert self._word is not None
             halts = self._word.read().halts
-        except (WordError, OSError, ValueError, RuntimeError) as error:
+        except (WordError, SharedMemoryError) as error:
             # Workers that read the word stay closed; those of other hosts go on.
             self._word_trouble = f"{type(error).__name__}: {error}"
-            self._writer = None
+            self._release_word()
             return self._lifted
         self._word_trouble = ""
         return halts
+
+    def _release_word(self) -> None:
+        """Let go of the word, so that the manager in office can write it."""
+        self._writer = None
+        self._word = None
 
     def _word_epoch(self) -> int:
         return word_epoch(self._settings.word) if self._settings.word is not None else 0
