@@ -105,20 +105,36 @@ class MarketSection(Section):
     recorded_path: str
     seed: Natural
     slot_ms: Positive
+    paced: bool
     slots: Natural
     barrier_timeout_s: Seconds
+    keyframe_s: Seconds
 
 
 class QuoteCoreSection(Section):
-    """The quote core: which amounts are quoted."""
+    """The quote core: which amounts are quoted, and how large its tables are."""
 
-    amounts: tuple[Positive, ...]
+    amounts: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=16)]
+    capacity: Annotated[int, Field(ge=16, le=65_536)]
+    ring: Annotated[int, Field(ge=16, le=65_536)]
+    publish_quotes: bool
 
 
 class ScannerSection(Section):
-    """The scanner."""
+    """The scanner: what cycles cost, and how far their quotes are trusted."""
 
     enabled: bool
+    settlement: Annotated[tuple[Literal["SOL", "USDC"], ...], Field(min_length=1)]
+    expires_ms: Positive
+    max_opportunities: Positive
+    lamports_per_signature: Natural
+    signatures: Positive
+    compute_units: Natural
+    micro_lamports_per_unit: Natural
+    tip_lamports: Natural
+    full_age_ms: Positive
+    full_impact_bps: Annotated[float, Field(gt=0, le=10_000)]
+    unknown_token_factor: Ratio
 
 
 class TokenLimitsSection(Section):
