@@ -21,6 +21,7 @@ class RunFile:
     pid: int
     started_ns: int
     url: str = ""
+    ready: bool = False
 
 
 def run_directory(config: Config) -> Path:
@@ -44,7 +45,9 @@ def read(config: Config, name: str) -> RunFile | None:
     """Return the entry of a process that is alive, or None."""
     try:
         raw = json.loads((config.run_directory / f"{name}.json").read_text(encoding="utf-8"))
-        entry = RunFile(str(raw["name"]), int(raw["pid"]), int(raw["started_ns"]), str(raw.get("url", "")))
+        entry = RunFile(
+            str(raw["name"]), int(raw["pid"]), int(raw["started_ns"]), str(raw.get("url", "")), bool(raw.get("ready"))
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return entry if _alive(entry.pid) else None
@@ -82,3 +85,25 @@ def _alive(pid: int) -> bool:
     except OSError:
         return True
     return pid > 0
+
+
+def last_error(log_path: Path) -> str:
+    """Return the last error or warning in a worker's log, in words; empty where there is none."""
+    try:
+        with open(log_path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            if line.startswith(("error:", "Traceback")) or "Error" in line:
+                return line.strip()
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "warning"):
+            words = [str(entry.get("event", "")), str(entry.get("error", "")), str(entry.get("fix", ""))]
+            trace = str(entry.get("exception", "")).strip().splitlines()
+            return ": ".join(word for word in [*words, *trace[-1:]] if word)
+    return ""

@@ -16,14 +16,16 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
 
 from pipeline import logs, run_files, telemetry
 from pipeline.bus import Bus
-from pipeline.bus.connection import Stored
 from pipeline.bus.errors import PublishFailed, ServerUnreachable
+from pipeline.bus.publisher import Stored
 from pipeline.clock import wall_ns
 from pipeline.config import Config
 from pipeline.context import WorkerContext
@@ -43,6 +45,7 @@ _ELSEWHERE = {"market": "localnet.worker"}
 _PERMIT_WAIT_S = 2.0
 _FORCE_GRACE_S = 1.0
 _LAST_WORD_S = 1.0
+_SAY_AGAIN_S = 30.0
 
 
 def known_workers() -> list[str]:
@@ -143,6 +146,7 @@ class _Life:
         self.health = Health(name, memory_limit_bytes=config.worker.memory_limit_bytes)
         self.server = HealthServer(self.health, config.telemetry)
         self.tracing = telemetry.start(config.telemetry, name)
+        self.run_file = run_files.RunFile(name, os.getpid(), self.health.started_ns)
 
     async def live(self, run: Run) -> int:
         """Go through the whole life and return the exit code."""
@@ -164,7 +168,8 @@ class _Life:
 
     async def _live(self, run: Run) -> int:
         url = await self.server.start(self.name)
-        run_files.write(self.config, run_files.RunFile(self.name, os.getpid(), self.health.started_ns, url))
+        self.run_file = run_files.RunFile(self.name, os.getpid(), self.health.started_ns, url)
+        run_files.write(self.config, self.run_file)
         self.log.info("starting", pid=os.getpid(), http=url, mode=self.config.executor.mode)
         self.health.enter(WorkerState.CONNECTING)
         bus = await self._connect()
@@ -187,18 +192,26 @@ class _Life:
         """Connect, for ever and with growing pauses; None when told to stop before that."""
         nats = self.config.nats
         wait_s = nats.reconnect_wait_s
-        refused = ""
-        while not self.stop.event.is_set():
-            try:
-                return await Bus.connect(nats, name=self.name, tracing=self.tracing)
-            except (ServerUnreachable, OSError, TimeoutError) as error:
-                if str(error) != refused:
-                    refused = str(error)
-                    self.log.warning("waiting for the NATS server", url=nats.shown_url, error=refused)
-                self.health.degraded(f"no NATS server answers at {nats.shown_url}", cause="nats")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.stop.event.wait(), wait_s)
-            wait_s = min(wait_s * 2, nats.reconnect_wait_max_s)
+        said, said_at = "", 0.0
+        stopping = asyncio.create_task(self.stop.event.wait())
+        try:
+            while not stopping.done():
+                attempt = asyncio.create_task(Bus.connect(nats, name=self.name, tracing=self.tracing))
+                await asyncio.wait({attempt, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not attempt.done():
+                    attempt.cancel()
+                    break
+                try:
+                    return attempt.result()
+                except (ServerUnreachable, OSError, TimeoutError) as error:
+                    if str(error) != said or time.monotonic() - said_at >= _SAY_AGAIN_S:
+                        said, said_at = str(error), time.monotonic()
+                        self.log.warning("waiting for the NATS server", url=nats.shown_url, error=said)
+                    self.health.degraded(f"no NATS server answers at {nats.shown_url}", cause="nats")
+                await asyncio.wait({stopping}, timeout=wait_s)
+                wait_s = min(wait_s * 2, nats.reconnect_wait_max_s)
+        finally:
+            stopping.cancel()
         return None
 
     async def _check_streams(self, bus: Bus) -> None:
@@ -242,6 +255,7 @@ class _Life:
         reporter = asyncio.create_task(self._report(bus, gate), name="health")
         body = asyncio.ensure_future(run(context))
         stopping = asyncio.create_task(self.stop.event.wait(), name="stopping")
+        run_files.write(self.config, replace(self.run_file, ready=True))
         self.log.info("ready")
         try:
             await asyncio.wait({body, stopping, reporter}, return_when=asyncio.FIRST_COMPLETED)
