@@ -109,9 +109,12 @@ async def halt(
             created_ns=wall_ns(),
             causation_id=causation_id,
             above_epoch=word.epoch,
+            tighten=True,
         )
         await announce(nc, switch)
         published = switch.epoch
+        if trouble and word.epoch == 0:
+            publish_trouble = f"sent as epoch {published}, but the present epoch is not known: gates may ignore it"
     except NotAllowedError:
         raise
     except Exception as error:
@@ -125,9 +128,10 @@ async def halt(
                     store.latch(switch, known.revision if known is not None else 0), _TIMEOUT_S
                 )
             if latched is None:  # another change came first
-                latched = await asyncio.wait_for(
-                    store.change(wanted, setter, reason, causation_id=causation_id, above_epoch=published), _TIMEOUT_S
+                change = store.change(
+                    *(wanted, setter, reason), causation_id=causation_id, above_epoch=published, tighten=True
                 )
+                latched = await asyncio.wait_for(change, _TIMEOUT_S)
             await announce(nc, latched.switch)
             published, publish_trouble = latched.epoch, ""
         except NotAllowedError:

@@ -130,18 +130,22 @@ def next_change(
     created_ns: int,
     causation_id: str = "",
     above_epoch: int = 0,
+    tighten: bool = False,
 ) -> KillSwitch:
     """Return the change that leads to the wanted state; raise NotAllowedError where the setter may not make it.
 
-    `above_epoch` is an epoch already seen elsewhere (in shared memory, say): the new one is higher than that too.
+    `above_epoch` is an epoch already seen elsewhere (in shared memory, say): the new one is higher than that too. With
+    `tighten` nobody may loosen by it, a person included.
     """
     if not reason.strip() or len(reason) > REASON_LENGTH:
         raise NotAllowedError(f"a change needs a reason of 1 to {REASON_LENGTH} characters")
     state = present.state if present is not None else None
     loosens = wanted > PermitState.HALTED if state is None else wanted > state
     first = state is None and isinstance(setter, Startup) and setter.mode != "live"
+    now = state.name if state is not None else "never set"
+    if loosens and tighten:
+        raise NotAllowedError(f"the permit is {now}: a halt cannot lead to {wanted.name}")
     if loosens and not isinstance(setter, Person) and not first:
-        now = state.name if state is not None else "never set"
         raise NotAllowedError(f"{setter.actor} may not lead from {now} to {wanted.name}: only a person may")
     epoch = max(present.epoch if present is not None else 0, above_epoch) + 1
     identity = deterministic_id("kill_switch", epoch, int(wanted), setter.actor, reason, created_ns)
@@ -219,6 +223,7 @@ class PermitStore:
         *,
         causation_id: str = "",
         above_epoch: int = 0,
+        tighten: bool = False,
     ) -> Latched:
         """Change the state by compare-and-set, again on top of whatever came between; raise NotAllowedError."""
         for _ in range(_ATTEMPTS):
@@ -242,6 +247,7 @@ class PermitStore:
                 created_ns=wall_ns(),
                 causation_id=causation_id,
                 above_epoch=above_epoch,
+                tighten=tighten,
             )
             done = await self.latch(switch, revision)
             if done is not None:
