@@ -14,7 +14,7 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
 use super::enumeration::{Enumeration, Number};
 use super::invalid::Reason;
 use super::verify::{self, Verifier};
-use super::write::{Shared, Writer};
+use super::write::Writer;
 
 /// One kind of field. `Stored` is what the message object holds.
 pub trait Kind {
@@ -22,14 +22,11 @@ pub trait Kind {
     type Default: Copy;
     /// Inline bytes, and alignment.
     const SIZE: usize;
-    /// Whether an empty value is left out of the buffer.
-    const OPTIONAL: bool;
 
     fn verify(check: &mut Verifier<'_>, at: usize) -> Result<(), Reason>;
     fn read(py: Python<'_>, buf: &[u8], at: usize) -> PyResult<Self::Stored>;
     fn absent(py: Python<'_>, default: Self::Default) -> Self::Stored;
     fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<Self::Stored>;
-    fn is_empty(py: Python<'_>, value: &Self::Stored) -> bool;
     fn write(py: Python<'_>, value: &Self::Stored, out: &mut Writer, at: usize) -> PyResult<()>;
     fn share(py: Python<'_>, value: &Self::Stored) -> Self::Stored;
     fn same(py: Python<'_>, one: &Self::Stored, other: &Self::Stored) -> PyResult<bool>;
@@ -211,7 +208,6 @@ impl<T: Inline> Kind for Scalar<T> {
     type Stored = T;
     type Default = T;
     const SIZE: usize = T::SIZE;
-    const OPTIONAL: bool = false;
 
     #[inline]
     fn verify(_: &mut Verifier<'_>, _: usize) -> Result<(), Reason> {
@@ -231,11 +227,6 @@ impl<T: Inline> Kind for Scalar<T> {
     #[inline]
     fn take(value: &Bound<'_, PyAny>, place: &'static str) -> PyResult<T> {
         T::take(value, place)
-    }
-
-    #[inline]
-    fn is_empty(_: Python<'_>, _: &T) -> bool {
-        false
     }
 
     #[inline]
@@ -275,7 +266,6 @@ impl<E: Enumeration> Kind for Member<E> {
     type Stored = Number<E>;
     type Default = u8;
     const SIZE: usize = 1;
-    const OPTIONAL: bool = false;
 
     #[inline]
     fn verify(_: &mut Verifier<'_>, _: usize) -> Result<(), Reason> {
@@ -299,11 +289,6 @@ impl<E: Enumeration> Kind for Member<E> {
             return Err(wrong_type(value, place, E::NAME));
         }
         u8::take(value, place).map(Number::new)
-    }
-
-    #[inline]
-    fn is_empty(_: Python<'_>, _: &Number<E>) -> bool {
-        false
     }
 
     #[inline]
@@ -346,7 +331,6 @@ impl Kind for Text {
     type Stored = Py<PyString>;
     type Default = ();
     const SIZE: usize = 4;
-    const OPTIONAL: bool = true;
 
     #[inline]
     fn verify(check: &mut Verifier<'_>, at: usize) -> Result<(), Reason> {
@@ -379,11 +363,6 @@ impl Kind for Text {
             // a subclass of str may carry state of its own
             Ok(PyString::new(value.py(), utf8).unbind())
         }
-    }
-
-    #[inline]
-    fn is_empty(py: Python<'_>, value: &Py<PyString>) -> bool {
-        value.to_str(py).is_ok_and(str::is_empty)
     }
 
     #[inline]
@@ -423,7 +402,6 @@ impl Kind for Blob {
     type Stored = Py<PyBytes>;
     type Default = ();
     const SIZE: usize = 4;
-    const OPTIONAL: bool = true;
 
     #[inline]
     fn verify(check: &mut Verifier<'_>, at: usize) -> Result<(), Reason> {
@@ -446,11 +424,6 @@ impl Kind for Blob {
             Ok(bytes) => Ok(bytes.clone().unbind()),
             Err(_) => Err(wrong_type(value, place, "bytes")),
         }
-    }
-
-    #[inline]
-    fn is_empty(py: Python<'_>, value: &Py<PyBytes>) -> bool {
-        value.as_bytes(py).is_empty()
     }
 
     #[inline]
@@ -488,16 +461,18 @@ impl Kind for Blob {
 
 /// A table that stands inside others.
 pub trait Part: Sized {
+    const NAME: &'static str;
+
     fn verify(check: &mut Verifier<'_>, position: usize) -> Result<(), Reason>;
     fn read(py: Python<'_>, buf: &[u8], position: usize) -> PyResult<Py<Self>>;
+    /// Write the table, with the vtable that stands at `vtable` already, or its own; return where table and vtable stand.
     fn write(
         py: Python<'_>,
         value: &Bound<'_, PyAny>,
         out: &mut Writer,
-        before: Option<Shared>,
-    ) -> PyResult<(usize, Shared)>;
+        vtable: Option<usize>,
+    ) -> PyResult<(usize, usize)>;
     fn is(value: &Bound<'_, PyAny>) -> bool;
-    const NAME: &'static str;
 }
 
 /// A vector of tables, handed out as a tuple; an absent one is empty.
@@ -507,7 +482,6 @@ impl<T: Part> Kind for Tables<T> {
     type Stored = Py<PyTuple>;
     type Default = ();
     const SIZE: usize = 4;
-    const OPTIONAL: bool = true;
 
     #[inline]
     fn verify(check: &mut Verifier<'_>, at: usize) -> Result<(), Reason> {
@@ -552,18 +526,13 @@ impl<T: Part> Kind for Tables<T> {
     }
 
     #[inline]
-    fn is_empty(py: Python<'_>, value: &Py<PyTuple>) -> bool {
-        value.bind(py).is_empty()
-    }
-
-    #[inline]
     fn write(py: Python<'_>, value: &Py<PyTuple>, out: &mut Writer, at: usize) -> PyResult<()> {
         let tuple = value.bind(py);
         let start = out.offsets(at, tuple.len());
-        let mut before = None;
+        let mut vtable = None;
         for (index, item) in tuple.iter_borrowed().enumerate() {
-            let (position, shared) = T::write(py, &item, out, before)?;
-            before = Some(shared);
+            let (position, written) = T::write(py, &item, out, vtable)?;
+            vtable = Some(written);
             out.point(start + 4 * index, position);
         }
         Ok(())

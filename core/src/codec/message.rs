@@ -13,7 +13,7 @@ use super::enumeration::{Enumeration, Members};
 use super::invalid::Reason;
 use super::kind::{Blob, Kind, Member, Part, Scalar, Tables, Text};
 use super::verify::{self, Table, Verifier};
-use super::write::{Shared, Writer};
+use super::write::Writer;
 
 thread_local! {
     /// The allocation that the last message was written into, kept for the next.
@@ -70,7 +70,7 @@ fn write_message<'py, T: Message>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'
     Ok(bytes)
 }
 
-/// Return a vtable as it stands in the buffer when no field is left out. `LENGTH` is its length, filled up to a multiple of 4.
+/// Return the vtable of a table with the layout that the generator fixed; a retired field's slot stays zero.
 const fn vtable<const LENGTH: usize>(
     slots: usize,
     size: usize,
@@ -90,14 +90,57 @@ const fn vtable<const LENGTH: usize>(
     out
 }
 
-#[cold]
-fn unknown_field(given: &Bound<'_, PyDict>, fields: &[&str], class: &str) -> PyErr {
-    let other = given.keys().iter().find(|key| {
-        key.cast::<PyString>()
-            .is_ok_and(|key| key.to_str().is_ok_and(|key| !fields.contains(&key)))
-    });
-    let name = other.map_or_else(|| "?".to_owned(), |key| key.to_string());
-    PyTypeError::new_err(format!("{class}() has no field {name:?}"))
+/// The names of a class's fields, interned as Python's own keyword names are.
+struct FieldNames<const COUNT: usize>(PyOnceLock<[Py<PyString>; COUNT]>);
+
+impl<const COUNT: usize> FieldNames<COUNT> {
+    const fn new() -> Self {
+        Self(PyOnceLock::new())
+    }
+
+    fn get(&self, py: Python<'_>, fields: &[&'static str; COUNT]) -> &[Py<PyString>; COUNT] {
+        self.0.get_or_init(py, || {
+            fields.map(|field| PyString::intern(py, field).unbind())
+        })
+    }
+
+    /// Put keyword arguments into the order of the fields; refuse one that is no field.
+    fn sort<'py>(
+        &self,
+        py: Python<'py>,
+        fields: &[&'static str; COUNT],
+        given: Option<&Bound<'py, PyDict>>,
+        class: &str,
+    ) -> PyResult<[Option<Bound<'py, PyAny>>; COUNT]> {
+        let mut values = [const { None }; COUNT];
+        let Some(given) = given else {
+            return Ok(values);
+        };
+        let names = self.get(py, fields);
+        let mut next = 0;
+        for (key, value) in given.iter() {
+            // mostly the very same string objects, in the order of the schema
+            let after = names[next..]
+                .iter()
+                .position(|name| key.is(name))
+                .map(|index| next + index);
+            let index = match after.or_else(|| names.iter().position(|name| key.is(name))) {
+                Some(index) => index,
+                None => {
+                    let text = key.cast::<PyString>()?.to_str()?;
+                    fields
+                        .iter()
+                        .position(|field| *field == text)
+                        .ok_or_else(|| {
+                            PyTypeError::new_err(format!("{class}() has no field {text:?}"))
+                        })?
+                }
+            };
+            values[index] = Some(value);
+            next = index + 1;
+        }
+        Ok(values)
+    }
 }
 
 macro_rules! enumeration {
@@ -170,32 +213,27 @@ macro_rules! table {
         }
 
         impl $name {
-            const VTABLE: [u8; (4usize + 2 * $slots).next_multiple_of(4)] =
-                vtable($slots, $size, &[$(($slot, $at)),*]);
+            const VTABLE: [u8; 4 + 2 * $slots] = vtable($slots, $size, &[$(($slot, $at)),*]);
+
+            const FIELDS: [&'static str; [$(stringify!($field)),*].len()] = [$(stringify!($field)),*];
+
+            fn names() -> &'static FieldNames<{ $name::FIELDS.len() }> {
+                static NAMES: FieldNames<{ $name::FIELDS.len() }> = FieldNames::new();
+                &NAMES
+            }
 
             /// Build an object from keyword arguments, taking what they leave out from `base`, or the schema's defaults.
             fn build(py: Python<'_>, given: Option<&Bound<'_, PyDict>>, base: Option<&Self>) -> PyResult<Self> {
-                let mut left = given.map_or(0, |given| given.len());
-                let built = Self {
-                    $($field: {
-                        let value = match given {
-                            Some(given) => given.get_item(pyo3::intern!(py, stringify!($field)))?,
-                            None => None,
-                        };
-                        match (value, base) {
-                            (Some(value), _) => {
-                                left -= 1;
-                                <$kind as Kind>::take(&value, concat!(stringify!($name), ".", stringify!($field)))?
-                            }
-                            (None, Some(base)) => <$kind as Kind>::share(py, &base.$field),
-                            (None, None) => <$kind as Kind>::absent(py, $default),
+                let mut values = Self::names().sort(py, &Self::FIELDS, given, stringify!($name))?.into_iter();
+                Ok(Self {
+                    $($field: match (values.next().flatten(), base) {
+                        (Some(value), _) => {
+                            <$kind as Kind>::take(&value, concat!(stringify!($name), ".", stringify!($field)))?
                         }
+                        (None, Some(base)) => <$kind as Kind>::share(py, &base.$field),
+                        (None, None) => <$kind as Kind>::absent(py, $default),
                     },)*
-                };
-                match given {
-                    Some(given) if left != 0 => Err(unknown_field(given, &[$(stringify!($field)),*], stringify!($name))),
-                    _ => Ok(built),
-                }
+                })
             }
         }
 
@@ -207,8 +245,10 @@ macro_rules! table {
                     Ok(table) => table,
                     Err(reason) => return Err(check.refuse(reason, stringify!($name))),
                 };
+                let known = table.has_layout(&Self::VTABLE);
                 $(
-                    let checked = match table.checked_field($slot, <$kind as Kind>::SIZE) {
+                    let at = if known { Ok(position + $at) } else { table.checked_field($slot, <$kind as Kind>::SIZE) };
+                    let checked = match at {
                         Ok(0) => Ok(()),
                         Ok(at) => <$kind as Kind>::verify(check, at),
                         Err(reason) => Err(reason),
@@ -217,15 +257,15 @@ macro_rules! table {
                         return Err(check.refuse(reason, concat!(stringify!($name), ".", stringify!($field))));
                     }
                 )*
-                let _ = table;
                 check.leave();
                 Ok(())
             }
 
             fn read(py: Python<'_>, buf: &[u8], position: usize) -> PyResult<Py<Self>> {
                 let table = Table::find(buf, position).map_err(|reason| reason.at(Self::NAME))?;
+                let known = table.has_layout(&Self::VTABLE);
                 Py::new(py, Self {
-                    $($field: match table.field($slot) {
+                    $($field: match if known { position + $at } else { table.field($slot) } {
                         0 => <$kind as Kind>::absent(py, $default),
                         at => <$kind as Kind>::read(py, buf, at)?,
                     },)*
@@ -236,18 +276,12 @@ macro_rules! table {
                 py: Python<'_>,
                 value: &Bound<'_, PyAny>,
                 out: &mut Writer,
-                before: Option<Shared>,
-            ) -> PyResult<(usize, Shared)> {
+                vtable: Option<usize>,
+            ) -> PyResult<(usize, usize)> {
                 let this = value.cast::<Self>()?.get();
-                let mut absent = 0u128;
-                $(if <$kind as Kind>::OPTIONAL && <$kind as Kind>::is_empty(py, &this.$field) {
-                    absent |= 1 << $slot;
-                })*
-                let (position, shared) = out.table(&Self::VTABLE, $size, absent, before);
-                $(if !<$kind as Kind>::OPTIONAL || absent & (1 << $slot) == 0 {
-                    <$kind as Kind>::write(py, &this.$field, out, position + $at)?;
-                })*
-                Ok((position, shared))
+                let (position, vtable) = out.table(&Self::VTABLE, $size, vtable);
+                $(<$kind as Kind>::write(py, &this.$field, out, position + $at)?;)*
+                Ok((position, vtable))
             }
 
             fn is(value: &Bound<'_, PyAny>) -> bool {
@@ -266,8 +300,7 @@ macro_rules! table {
             #[classattr]
             #[pyo3(name = "FIELDS")]
             fn field_names(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-                let names: &[&str] = &[$(stringify!($field)),*];
-                PyTuple::new(py, names)
+                PyTuple::new(py, Self::names().get(py, &Self::FIELDS))
             }
 
             /// Return a copy with some fields changed.

@@ -63,6 +63,13 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// Return whether the table has exactly the layout that our writer gives to its kind. Then every field is present, and
+    /// in bounds and aligned by construction: eight-byte fields follow the table's first four bytes.
+    #[inline]
+    pub fn has_layout<const LENGTH: usize>(&self, vtable: &[u8; LENGTH]) -> bool {
+        self.position % 8 == 4 && self.vtable == vtable
+    }
+
     /// Return where a field stands in the buffer, or 0 where it is absent.
     #[inline]
     pub fn field(&self, slot: usize) -> usize {
@@ -184,7 +191,10 @@ impl<'a> Verifier<'a> {
         if self.buf.get(start + count) != Some(&0) {
             return Err(Reason::BadString);
         }
-        std::str::from_utf8(&self.buf[start..start + count]).map_err(|_| Reason::NotUtf8)?;
+        let text = &self.buf[start..start + count];
+        if !text.is_ascii() {
+            std::str::from_utf8(text).map_err(|_| Reason::NotUtf8)?;
+        }
         Ok(())
     }
 

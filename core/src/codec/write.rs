@@ -1,18 +1,11 @@
 //! Writing: front to back, every offset forward, every table with the layout that the generator fixed for it.
 //!
 //! A table is written as its vtable, its inline part and then what it points to, so that nothing is measured beforehand.
-//! Scalars are always written; an empty string or vector is left out by a zero in the vtable. Neighbours in a vector that leave
-//! out the same fields share one vtable.
+//! Every field is written, so that a table of one kind has always the same vtable, and a reader that knows it can tell at one
+//! glance that every field stands where it should. Neighbours in a vector share it.
 
 use super::invalid::Reason;
 use super::verify::{MAX_BUFFER, MAX_TABLES};
-
-/// Vtable of the table written before in the same vector: which fields it leaves out, and where it stands.
-#[derive(Clone, Copy)]
-pub struct Shared {
-    absent: u128,
-    vtable: usize,
-}
 
 /// A message being written. The length is a multiple of 4 between any two calls.
 pub struct Writer {
@@ -52,39 +45,26 @@ impl Writer {
         self.put(at, &distance.to_le_bytes());
     }
 
-    /// Write vtable and empty inline part of a table; return where the table stands, and its vtable for the neighbour.
+    /// Write the empty inline part of a table, behind its vtable unless that was `written` before; return where both stand.
     #[inline]
     pub fn table(
         &mut self,
         vtable: &[u8],
         inline: usize,
-        absent: u128,
-        before: Option<Shared>,
-    ) -> (usize, Shared) {
+        written: Option<usize>,
+    ) -> (usize, usize) {
         self.tables += 1;
-        let shared = match before {
-            Some(shared) if shared.absent == absent => shared,
-            _ => {
-                let start = self.out.len();
-                self.out.extend_from_slice(vtable);
-                let mut left = absent;
-                while left != 0 {
-                    let slot = left.trailing_zeros() as usize;
-                    self.put(start + 4 + 2 * slot, &[0, 0]);
-                    left &= left - 1;
-                }
-                Shared {
-                    absent,
-                    vtable: start,
-                }
-            }
-        };
+        let vtable = written.unwrap_or_else(|| {
+            let start = self.out.len();
+            self.out.extend_from_slice(vtable);
+            start
+        });
         // fields of eight bytes follow the table's own four
         let position = (self.out.len() + 3) / 8 * 8 + 4;
         self.out.resize((position + inline).next_multiple_of(4), 0);
-        let back = (position - shared.vtable) as i32;
+        let back = (position - vtable) as i32;
         self.put(position, &back.to_le_bytes());
-        (position, shared)
+        (position, vtable)
     }
 
     /// Append a string or byte vector and point `at` to it. Byte vectors carry a final zero as well: it is padding to a reader.
