@@ -221,9 +221,7 @@ def _sink(out: Path | None) -> Iterator[TextIO]:
         with out.open("w", encoding="utf-8", newline="") as file:
             yield file
     except OSError as error:
-        raise UsageFailure(
-            f"cannot write {out}: {error.strerror}", "give --out a file in a directory that exists"
-        ) from None
+        raise UsageFailure(f"cannot write {out}: {error.strerror}", "name a file in a directory that exists") from None
 
 
 def _ratios(row: dict[str, Any]) -> dict[str, float | int | None]:
@@ -241,7 +239,8 @@ def _percent(part: int, whole: int) -> str:
 
 def _print(found: Report) -> None:
     totals = report_json(found)["totals"]
-    drawdown = _percent(totals["max_drawdown_lamports"], totals["starting_capital_lamports"])
+    share = _percent(totals["max_drawdown_lamports"], totals["starting_capital_lamports"])
+    drawdown = f"{exact(totals['max_drawdown_lamports'], SOL_DECIMALS)} ({share} of capital)"
     print_table(
         "Profit and loss",
         ("", "value"),
@@ -253,10 +252,7 @@ def _print(found: Report) -> None:
             ("executions", totals["executions"]),
             ("filled", totals["filled"]),
             ("won", f"{totals['wins']} ({_percent(totals['wins'], totals['filled'])})"),
-            (
-                "largest drawdown, SOL",
-                f"{exact(totals['max_drawdown_lamports'], SOL_DECIMALS)} ({drawdown} of capital)",
-            ),
+            ("largest drawdown, SOL", drawdown),
             ("present drawdown, SOL", exact(totals["drawdown_lamports"], SOL_DECIMALS)),
             ("booked without a price", totals["unvalued"]),
             ("booked up to", f"EXECUTED {found.positions.get('EXECUTED', 0)}"),

@@ -1,0 +1,155 @@
+"""Tables of the auditor's books.
+
+Amounts are integers in base units, at most 2**63 - 1: the range of the signed profits of an ExecutionResult. What does
+not fit is refused before it reaches a table. Times are wall-clock ns since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# Written into `books.layout`; a database of another layout is refused, never guessed at.
+LAYOUT = 1
+
+AMOUNT_MAX = 2**63 - 1
+
+
+class Base(DeclarativeBase):
+    """Base of every table."""
+
+
+class Books(Base):
+    """One row: the running totals over all tokens, in the order of the EXECUTED stream."""
+
+    __tablename__ = "books"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    layout: Mapped[int] = mapped_column(Integer)
+    starting_capital_lamports: Mapped[int] = mapped_column(BigInteger)
+    # Net profit of everything booked that could be valued, each at its own fill's price.
+    net_lamports: Mapped[int] = mapped_column(BigInteger)
+    net_usd_e6: Mapped[int] = mapped_column(BigInteger)
+    peak_lamports: Mapped[int] = mapped_column(BigInteger)
+    max_drawdown_lamports: Mapped[int] = mapped_column(BigInteger)
+    # Executions with a profit or loss that had no price: in no figure of lamports or USD.
+    unvalued: Mapped[int] = mapped_column(BigInteger)
+
+
+class Position(Base):
+    """How far a stream is booked. A stream that was created anew starts again at 0."""
+
+    __tablename__ = "positions"
+
+    stream: Mapped[str] = mapped_column(String(32), primary_key=True)
+    created: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int] = mapped_column(BigInteger)
+
+
+class Token(Base):
+    """Symbol and decimals of a token, for tables that people read."""
+
+    __tablename__ = "tokens"
+
+    mint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    symbol: Mapped[str] = mapped_column(String(32))
+    decimals: Mapped[int] = mapped_column(Integer)
+
+
+class Plan(Base):
+    """A plan as the planner published it."""
+
+    __tablename__ = "plans"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    opportunity_id: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    token: Mapped[str] = mapped_column(String(64))
+    other_token: Mapped[str] = mapped_column(String(64))
+    pools: Mapped[str] = mapped_column(Text)
+    amount_in: Mapped[int] = mapped_column(BigInteger)
+    min_amount_out: Mapped[int] = mapped_column(BigInteger)
+    expected_profit: Mapped[int] = mapped_column(BigInteger)
+    slot: Mapped[int] = mapped_column(BigInteger)
+    created_ns: Mapped[int] = mapped_column(BigInteger)
+
+
+class Execution(Base):
+    """One booked ExecutionResult."""
+
+    __tablename__ = "executions"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    plan_id: Mapped[str] = mapped_column(String(64), index=True)
+    opportunity_id: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int] = mapped_column(BigInteger, index=True)
+    status: Mapped[str] = mapped_column(String(24))
+    mode: Mapped[str] = mapped_column(String(16))
+    token: Mapped[str] = mapped_column(String(64))
+    # The other token of the cycle, from its fills; NULL where nothing was filled (then the plan knows).
+    other_token: Mapped[str | None] = mapped_column(String(64))
+    amount_in: Mapped[int] = mapped_column(BigInteger)
+    amount_out: Mapped[int] = mapped_column(BigInteger)
+    gross_profit: Mapped[int] = mapped_column(BigInteger)
+    base_fee: Mapped[int] = mapped_column(BigInteger)
+    priority_fee: Mapped[int] = mapped_column(BigInteger)
+    tip: Mapped[int] = mapped_column(BigInteger)
+    cost: Mapped[int] = mapped_column(BigInteger)
+    net_profit: Mapped[int] = mapped_column(BigInteger)
+    expected_profit: Mapped[int] = mapped_column(BigInteger)
+    sol_price_usd_e6: Mapped[int] = mapped_column(BigInteger)
+    # NULL where the price was unknown.
+    net_lamports: Mapped[int | None] = mapped_column(BigInteger)
+    net_usd_e6: Mapped[int | None] = mapped_column(BigInteger)
+    # Books.net_lamports after this booking.
+    equity_lamports: Mapped[int] = mapped_column(BigInteger)
+    slot: Mapped[int] = mapped_column(BigInteger)
+    attempt: Mapped[int] = mapped_column(BigInteger)
+    created_ns: Mapped[int] = mapped_column(BigInteger)
+    finished_ns: Mapped[int] = mapped_column(BigInteger)
+    booked_ns: Mapped[int] = mapped_column(BigInteger, index=True)
+    # False until its plan was found, or its absence reported.
+    plan_checked: Mapped[bool] = mapped_column(Boolean)
+    detail: Mapped[str] = mapped_column(Text)
+
+
+class ExecutionFill(Base):
+    """One filled leg of an execution."""
+
+    __tablename__ = "fills"
+
+    execution_id: Mapped[str] = mapped_column(ForeignKey("executions.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    pool: Mapped[str] = mapped_column(String(64))
+    protocol: Mapped[str] = mapped_column(String(24))
+    token_in: Mapped[str] = mapped_column(String(64))
+    token_out: Mapped[str] = mapped_column(String(64))
+    amount_in: Mapped[int] = mapped_column(BigInteger)
+    amount_out: Mapped[int] = mapped_column(BigInteger)
+    expected_amount_out: Mapped[int] = mapped_column(BigInteger)
+    slot: Mapped[int] = mapped_column(BigInteger)
+
+
+class Total(Base):
+    """Running totals of one token, in its base units unless the column says otherwise."""
+
+    __tablename__ = "totals"
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    executions: Mapped[int] = mapped_column(BigInteger)
+    filled: Mapped[int] = mapped_column(BigInteger)
+    wins: Mapped[int] = mapped_column(BigInteger)
+    gross_profit: Mapped[int] = mapped_column(BigInteger)
+    fees_lamports: Mapped[int] = mapped_column(BigInteger)
+    tips_lamports: Mapped[int] = mapped_column(BigInteger)
+    cost: Mapped[int] = mapped_column(BigInteger)
+    net_profit: Mapped[int] = mapped_column(BigInteger)
+    expected_profit: Mapped[int] = mapped_column(BigInteger)
+    # Expected net profit of the filled ones alone: what the realised profit is compared with.
+    expected_of_filled: Mapped[int] = mapped_column(BigInteger)
+    net_lamports: Mapped[int] = mapped_column(BigInteger)
+    net_usd_e6: Mapped[int] = mapped_column(BigInteger)
+
+
+_unchecked = ~Execution.plan_checked
+Index("executions_unchecked", Execution.booked_ns, sqlite_where=_unchecked, postgresql_where=_unchecked)

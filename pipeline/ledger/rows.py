@@ -1,0 +1,147 @@
+"""From messages to rows of the books: what may stand there, and which figures are computed and not believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.ledger.models import AMOUNT_MAX
+from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, Mode, Protocol
+
+_ID_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A net profit at the price of its fill; None where there was no price."""
+
+    lamports: int | None
+    usd_e6: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One result with its sequence in EXECUTED."""
+
+    sequence: int
+    result: ExecutionResult
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEntry:
+    """One plan with its sequence in PLANNED."""
+
+    sequence: int
+    plan: ExecutionPlan
+
+
+Valuer = Callable[[str, int, int], Value]
+
+
+def unbookable(message: ExecutionResult | ExecutionPlan) -> str | None:
+    """Return why a message cannot stand in the books, or None.
+
+    A well-formed message may still carry what no database column and no sum can hold.
+    """
+    numbers = [message.amount_in, message.base_fee, message.priority_fee, message.tip, message.cost, message.slot]
+    texts = [message.id, message.correlation_id, message.token]
+    if isinstance(message, ExecutionResult):
+        numbers += [message.amount_out, message.sol_price_usd_e6]
+        texts.append(message.plan_id)
+        for fill in message.fills:
+            texts += [fill.pool, fill.token_in, fill.token_out]
+            numbers += [fill.amount_in, fill.amount_out, fill.expected_amount_out, fill.slot]
+        numbers.append(message.amount_out - message.amount_in - message.cost)
+    else:
+        numbers.append(message.min_amount_out)
+        texts += [text for leg in message.legs for text in (leg.pool, leg.token_in, leg.token_out)]
+    if any(abs(number) > AMOUNT_MAX for number in numbers):
+        return f"an amount is over {AMOUNT_MAX}"
+    if any(not text or len(text) > _ID_MAX or not text.isascii() or not text.isprintable() for text in texts):
+        return f"an id or address is empty, over {_ID_MAX} characters, or not printable ASCII"
+    return None
+
+
+def execution_row(entry: Entry, value: Valuer, now: int) -> dict[str, Any]:
+    """Return the row of a result; profits are computed here, not believed."""
+    result = entry.result
+    gross = result.amount_out - result.amount_in
+    net = gross - result.cost
+    worth = value(result.token, net, result.sol_price_usd_e6)
+    others = [fill.token_out for fill in result.fills if fill.token_out != result.token]
+    return {
+        "id": result.id,
+        "plan_id": result.plan_id,
+        "opportunity_id": result.correlation_id,
+        "sequence": entry.sequence,
+        "status": enum_name(ExecutionStatus, result.status),
+        "mode": enum_name(Mode, result.mode),
+        "token": result.token,
+        "other_token": others[0] if others else None,
+        "amount_in": result.amount_in,
+        "amount_out": result.amount_out,
+        "gross_profit": gross,
+        "base_fee": result.base_fee,
+        "priority_fee": result.priority_fee,
+        "tip": result.tip,
+        "cost": result.cost,
+        "net_profit": net,
+        "expected_profit": result.expected_profit,
+        "sol_price_usd_e6": result.sol_price_usd_e6,
+        "net_lamports": worth.lamports,
+        "net_usd_e6": worth.usd_e6,
+        "slot": result.slot,
+        "attempt": result.attempt,
+        "created_ns": result.created_ns,
+        "finished_ns": result.finished_ns,
+        "booked_ns": now,
+        "plan_checked": False,
+        "detail": result.detail.replace("\0", ""),
+    }
+
+
+def fill_rows(result: ExecutionResult) -> list[dict[str, Any]]:
+    """Return one row for each filled leg."""
+    return [
+        {
+            "execution_id": result.id,
+            "position": position,
+            "pool": fill.pool,
+            "protocol": enum_name(Protocol, fill.protocol),
+            "token_in": fill.token_in,
+            "token_out": fill.token_out,
+            "amount_in": fill.amount_in,
+            "amount_out": fill.amount_out,
+            "expected_amount_out": fill.expected_amount_out,
+            "slot": fill.slot,
+        }
+        for position, fill in enumerate(result.fills)
+    ]
+
+
+def plan_row(entry: PlanEntry) -> dict[str, Any]:
+    """Return the row of a plan."""
+    plan = entry.plan
+    others = [leg.token_out for leg in plan.legs if leg.token_out != plan.token]
+    return {
+        "id": plan.id,
+        "opportunity_id": plan.correlation_id,
+        "sequence": entry.sequence,
+        "token": plan.token,
+        "other_token": others[0] if others else plan.token,
+        "pools": ",".join(leg.pool for leg in plan.legs),
+        "amount_in": plan.amount_in,
+        "min_amount_out": plan.min_amount_out,
+        "expected_profit": plan.expected_profit,
+        "slot": plan.slot,
+        "created_ns": plan.created_ns,
+    }
+
+
+def enum_name(kind: Any, value: int) -> str:
+    """Return the name of an enumeration's value; a value this version does not know keeps its number."""
+    try:
+        return str(kind(value).name)
+    except ValueError:
+        return str(int(value))

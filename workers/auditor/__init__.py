@@ -1,0 +1,1 @@
+"""Auditor: books every execution once, and says what it came to."""

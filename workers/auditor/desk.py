@@ -1,0 +1,159 @@
+"""The auditor's desk: takes batches of a stream, books them, and says what is wrong with them.
+
+What is wrong is published before the booking is committed: after a crash in between it is said again under the same id,
+and never forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from markets.tokens import load_registry
+from pipeline.bus import Bus, Stored
+from pipeline.ledger import Booked, Entry, Ledger, PlanEntry, Span, unbookable
+from pipeline.messages import Anomaly, ExecutionPlan, ExecutionResult, InvalidMessage, Severity
+from workers.auditor.findings import PLAN_EXECUTED_TWICE, RESULT_WITHOUT_PLAN, Finding, anomaly, examine
+from workers.auditor.follow import Item
+from workers.auditor.snapshot import snapshots
+from workers.auditor.valuation import value_of
+
+T = TypeVar("T")
+PLAN = ExecutionPlan
+RESULT = ExecutionResult
+
+
+class Desk:
+    """Books what the streams hold; one thread does all work on the database."""
+
+    def __init__(
+        self, bus: Bus, ledger: Ledger, *, producer: str, wall_ns: Callable[[], int], quiet: bool = False
+    ) -> None:
+        """`quiet` books and publishes nothing: a rebuild has nothing new to say."""
+        self._bus = bus
+        self._ledger = ledger
+        self._producer = producer
+        self._wall_ns = wall_ns
+        self._quiet = quiet
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="books")
+
+    async def close(self) -> None:
+        """Finish the transaction under way and close the books."""
+        await self._do(self._ledger.close)
+        self._thread.shutdown()
+
+    async def open(self) -> None:
+        """Name the tokens, and publish where the books stand."""
+        tokens = [(token.mint, token.symbol, token.decimals) for token in load_registry().tokens]
+        await self._do(lambda: self._ledger.name_tokens(tokens))
+        self._announce(await self._do(self._ledger.totals))
+
+    async def stored(self, stream: str, created: str) -> int:
+        """Return the position of a stream."""
+        return await self._do(lambda: self._ledger.position(stream, created))
+
+    async def book_results(self, items: list[Item], span: Span) -> None:
+        """Book the results of one stretch of EXECUTED."""
+        started = time.perf_counter_ns()
+        entries = [Entry(item.sequence, item.message) for item in await self._fit(items, RESULT, "auditor")]  # type: ignore[arg-type]
+        await self._report_findings([entry.result for entry in entries])
+        booked = await self._do(lambda: self._ledger.book(entries, span, value_of))
+        self._announce(booked)
+        self._count(items, started)
+
+    async def book_plans(self, items: list[Item], span: Span) -> None:
+        """Book the plans of one stretch of PLANNED."""
+        started = time.perf_counter_ns()
+        entries = [PlanEntry(item.sequence, item.message) for item in await self._fit(items, PLAN, "auditor-plans")]  # type: ignore[arg-type]
+        await self._do(lambda: self._ledger.book_plans(entries, span))
+        self._count(items, started)
+
+    async def check_plans(self, grace_ns: int) -> None:
+        """Report results that no plan turned up for."""
+        before = self._wall_ns() - grace_ns
+        results = await self._do(lambda: self._ledger.unchecked(booked_before_ns=before))
+        for found in results:
+            if not found.plan_known:
+                detail = f"no plan {found.plan_id} stands in PLANNED"
+                finding = Finding(RESULT_WITHOUT_PLAN, Severity.CRITICAL, 0.0, 1.0, detail)
+                await self._report([finding], found.result_id, found.opportunity_id)
+        await self._do(lambda: self._ledger.mark_checked([found.result_id for found in results]))
+
+    async def _fit(
+        self, items: Iterable[Item], kind: type[ExecutionPlan | ExecutionResult], consumer: str
+    ) -> list[Item]:
+        """Return what can be booked; the rest is given up as dead letters."""
+        fit: list[Item] = []
+        for item in items:
+            message = item.message
+            if isinstance(message, InvalidMessage):
+                reason, detail = "invalid_message", f"{message.reason}: {message}"
+            elif not isinstance(message, kind):
+                reason, detail = "wrong_type", f"{type(message).__name__} on {item.subject}"
+            elif problem := unbookable(message):
+                reason, detail = "handler_error", f"cannot be booked: {problem}"
+            else:
+                fit.append(item)
+                continue
+            if not self._quiet:
+                await self._bus.dead_letter(
+                    stream="EXECUTED" if kind is RESULT else "PLANNED",
+                    subject=item.subject,
+                    sequence=item.sequence,
+                    consumer=consumer,
+                    reason=reason,
+                    detail=detail,
+                    attempts=1,
+                    payload=item.payload,
+                )
+        return fit
+
+    async def _report_findings(self, results: list[ExecutionResult]) -> None:
+        if self._quiet:
+            return
+        by_plan = await self._do(lambda: self._ledger.results_of({result.plan_id for result in results}))
+        for result in results:
+            found = examine(result)
+            ids = by_plan.setdefault(result.plan_id, set())
+            ids.add(result.id)
+            if len(ids) > 1:
+                detail = f"plan {result.plan_id} has {len(ids)} results"
+                found.append(Finding(PLAN_EXECUTED_TWICE, Severity.CRITICAL, float(len(ids)), 1.0, detail))
+            await self._report(found, result.id, result.correlation_id)
+
+    async def _report(self, findings: list[Finding], about: str, correlation_id: str) -> None:
+        if self._quiet:
+            return
+        for finding in findings:
+            message: Anomaly = anomaly(
+                finding, about=about, correlation_id=correlation_id, created_ns=self._wall_ns(), producer=self._producer
+            )
+            await self._bus.publish(message)
+
+    def _announce(self, booked: Booked) -> None:
+        """Publish where the books stand; a snapshot that gets lost is followed by the next one."""
+        if self._quiet:
+            return
+        cause = booked.results[-1].id if booked.results else ""
+        for message in snapshots(booked, cause=cause, created_ns=self._wall_ns(), producer=self._producer):
+            self._bus.publish_soon(message).add_done_callback(_look)
+
+    def _count(self, items: list[Item], started: int) -> None:
+        """Count for the health message what a consumer of the bus would count by itself."""
+        counters = self._bus.counters
+        counters.received += len(items)
+        counters.handled += len(items)
+        if items:
+            counters.latencies_ns.append(time.perf_counter_ns() - started)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _look(future: asyncio.Future[Stored]) -> None:
+    """Look at the outcome, so that a lost snapshot is no unhandled error."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,1 @@
+"""Executor: claims each plan, checks the gate, executes it once, and publishes exactly one result."""

@@ -1,0 +1,244 @@
+"""From a plan to its one result, so that death at any instruction neither repeats the effect nor loses the result.
+
+    receive -> claim -> deadline, gate -> submit -> land -> settle the claim -> publish -> acknowledge
+
+What is found after a crash, and what is done:
+
+- no claim: nothing happened; begin.
+- Claimed by us: an answer of the server was lost; go on with what this process knows.
+- Claimed by another: it died, or is cut off. The venue knows the reference: take what landed, or call it abandoned. The
+  claim is settled by compare-and-set, so the other one, should it live, publishes our result and not one of its own.
+- Settled: publish those bytes unless they are in the stream.
+
+Between the gate and the submission nothing is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
+
+from markets.venue import NeverBegun, Undecided, Venue
+from pipeline.bus import Reject, Retry
+from pipeline.claims import Claim as Held
+from pipeline.crashpoint import crashpoint
+from pipeline.messages import ExecutionPlan, ExecutionResult, InvalidMessage, decode
+from pipeline.permit import Allowed, Refused
+from workers.executor.claim import Claimed, InvalidClaim, Settled, decode_claim, encode_claim
+from workers.executor.result import Abandoned, Ending, Expired, RefusedByGate, Stamps, result_of
+
+_SETTLE_TRIES = 5
+
+
+class Claims(Protocol):
+    """The bucket of claims; every write is a compare-and-set."""
+
+    async def create(self, key: str, value: bytes) -> int | None:
+        """Return the revision, or None where the key exists."""
+
+    async def get(self, key: str) -> Held | None:
+        """Return the entry, or None."""
+
+    async def update(self, key: str, value: bytes, revision: int) -> int | None:
+        """Return the new revision, or None where the entry has another revision than the one given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What an execution touches; the worker wires them, tests replace them."""
+
+    claims: Claims
+    gate: Callable[[], Allowed | Refused]
+    publish: Callable[[ExecutionResult], Awaitable[object]]
+    # Whether a result settled at that time stands in EXECUTED already.
+    stored: Callable[[ExecutionResult, int], Awaitable[bool]]
+    wall_ns: Callable[[], int]
+
+
+class Execution:
+    """Execute plans on one venue."""
+
+    def __init__(self, venue: Venue, ports: Ports, *, producer: str, owner: str) -> None:
+        """`owner` names this process, and no other that ever ran."""
+        self._venue = venue
+        self._ports = ports
+        self._producer = producer
+        self._owner = owner
+        # Submissions and results whose settling is not confirmed: the plan comes again, its effect must not.
+        self._submitted: set[str] = set()
+        self._unsettled: dict[str, ExecutionResult] = {}
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Return how many plans are on their way."""
+        return self._running
+
+    def take(self, plan: ExecutionPlan, received_ns: int) -> asyncio.Future[None]:
+        """Take a plan in its order of arrival; the future is done when its result is stored."""
+        check_plan(plan, self._venue)
+        return asyncio.ensure_future(self._run(plan, received_ns, self._venue.announce(plan)))
+
+    async def idle(self, timeout_s: float) -> bool:
+        """Wait until nothing is on its way."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _run(self, plan: ExecutionPlan, received_ns: int, ticket: int) -> None:
+        self._running += 1
+        self._idle.clear()
+        try:
+            await self._execute(plan, received_ns, ticket)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _execute(self, plan: ExecutionPlan, received_ns: int, ticket: int) -> None:
+        undecided = True
+        try:
+            crashpoint("received")
+            reference = self._venue.prepare(plan)
+            stamps = Stamps(received_ns, self._ports.wall_ns(), 0, 0, 1, 0)
+            claimed = Claimed(self._owner, reference, stamps.attempt, received_ns, stamps.claimed_ns)
+            revision = await self._ports.claims.create(plan.id, encode_claim(claimed))
+            crashpoint("claimed")
+            if revision is None:
+                found = await self._found(plan)
+                if found is None:
+                    return
+                revision, stamps = found
+            else:
+                stamps = replace(stamps, claimed_ns=self._ports.wall_ns())
+            result = self._unsettled.get(plan.id)
+            if result is None:
+                if plan.id in self._submitted:
+                    # Submitted here, and its outcome was lost to an error: only the venue knows.
+                    await self._recover(plan, claimed, revision, stamps)
+                    return
+                begun = self._begin(plan, reference, stamps)
+                self._venue.decided(ticket)
+                undecided = False
+                result = await begun
+                crashpoint("landed")
+                self._unsettled[plan.id] = result
+        finally:
+            if undecided:
+                self._venue.decided(ticket)
+        await self._settle(plan, result, revision)
+
+    def _begin(self, plan: ExecutionPlan, reference: str, stamps: Stamps) -> Awaitable[ExecutionResult]:
+        """Pass the deadline and the gate, and submit: in one go, without the event loop in between."""
+        late_ns = self._venue.now_ns - plan.expires_ns
+        if late_ns > 0:
+            return self._ended(plan, Expired(self._venue.slot, late_ns), stamps)
+        verdict = self._ports.gate()
+        gated = replace(stamps, gated_ns=self._ports.wall_ns(), permit_epoch=verdict.epoch)
+        if isinstance(verdict, Refused):
+            return self._ended(plan, RefusedByGate(self._venue.slot, f"{verdict.reason}: {verdict.detail}"), gated)
+        crashpoint("gated")
+        landing = self._venue.submit(plan, reference)
+        self._submitted.add(plan.id)
+        crashpoint("submitted")
+        return self._landed(plan, landing, gated)
+
+    async def _ended(self, plan: ExecutionPlan, ending: Ending, stamps: Stamps) -> ExecutionResult:
+        return self._result(plan, ending, stamps)
+
+    async def _landed(self, plan: ExecutionPlan, landing: Awaitable[Ending], stamps: Stamps) -> ExecutionResult:
+        return self._result(plan, await landing, stamps)
+
+    def _result(self, plan: ExecutionPlan, ending: Ending, stamps: Stamps) -> ExecutionResult:
+        finished = replace(stamps, finished_ns=self._ports.wall_ns())
+        return result_of(plan, ending, finished, mode=self._venue.mode, producer=self._producer)
+
+    async def _settle(self, plan: ExecutionPlan, result: ExecutionResult, revision: int) -> None:
+        """Record the result in the claim, then publish it; where another one settled first, publish that one."""
+        settled = Settled(self._owner, self._ports.wall_ns(), result.encode())
+        if await self._ports.claims.update(plan.id, encode_claim(settled), revision) is None:
+            if await self._found(plan) is not None:
+                raise Retry(f"the claim of plan {plan.id} changed while it was settled")
+            self._forget(plan)
+            return
+        self._forget(plan)
+        crashpoint("settled")
+        await self._ports.publish(result)
+        crashpoint("published")
+
+    async def _found(self, plan: ExecutionPlan) -> tuple[int, Stamps] | None:
+        """Go on from a claim that exists; return its revision where this process may go on with the plan itself."""
+        for _ in range(_SETTLE_TRIES):
+            held = await self._ports.claims.get(plan.id)
+            if held is None:
+                raise Retry(f"the claim of plan {plan.id} was there and is gone")
+            try:
+                claim = decode_claim(held.value)
+            except InvalidClaim as error:
+                # Nobody can tell whether the effect happened: leave it to a person.
+                raise Reject(f"the claim of plan {plan.id} cannot be read: {error}") from None
+            if isinstance(claim, Settled):
+                await self._publish_settled(plan, claim)
+                return None
+            stamps = Stamps(claim.received_ns, claim.claimed_ns, 0, 0, claim.attempt, 0)
+            if claim.owner == self._owner:
+                return held.revision, stamps
+            if await self._recover(plan, claim, held.revision, stamps):
+                return None
+        raise Retry(f"the claim of plan {plan.id} keeps changing")
+
+    async def _publish_settled(self, plan: ExecutionPlan, claim: Settled) -> None:
+        try:
+            result = decode(claim.result)
+        except InvalidMessage as error:
+            raise Reject(f"the claim of plan {plan.id} holds an unreadable result: {error}") from None
+        if not isinstance(result, ExecutionResult) or result.plan_id != plan.id:
+            raise Reject(f"the claim of plan {plan.id} holds something else than its result")
+        if not await self._ports.stored(result, claim.settled_ns):
+            await self._ports.publish(result)
+            crashpoint("published")
+
+    async def _recover(self, plan: ExecutionPlan, claim: Claimed, revision: int, stamps: Stamps) -> bool:
+        """Settle the claim of an executor that is gone; return False where it was settled meanwhile."""
+        outcome = await self._venue.recover(plan, claim.reference)
+        if isinstance(outcome, Undecided):
+            raise Retry(f"plan {plan.id} may still land", outcome.after_s)
+        ending: Ending = Abandoned(self._venue.slot, claim.owner) if isinstance(outcome, NeverBegun) else outcome
+        result = self._result(plan, ending, stamps)
+        settled = Settled(self._owner, self._ports.wall_ns(), result.encode())
+        if await self._ports.claims.update(plan.id, encode_claim(settled), revision) is None:
+            return False
+        self._forget(plan)
+        crashpoint("recovered")
+        await self._ports.publish(result)
+        return True
+
+    def _forget(self, plan: ExecutionPlan) -> None:
+        self._unsettled.pop(plan.id, None)
+        self._submitted.discard(plan.id)
+
+
+def check_plan(plan: ExecutionPlan, venue: Venue) -> None:
+    """Refuse a plan that must not be executed whoever sent it; the planner made the same promises.
+
+    Raises:
+        Reject: naming the broken promise.
+    """
+    legs = plan.legs
+    if plan.mode != venue.mode:
+        raise Reject(f"the plan is for mode {plan.mode!r}, this executor's is {venue.mode!r}")
+    if len(legs) < 2 or plan.amount_in == 0 or legs[0].amount_in != plan.amount_in:
+        raise Reject("the plan has no cycle of two legs or more that begins with amount_in")
+    if any(before.token_out != after.token_in for before, after in pairwise(legs)):
+        raise Reject("a leg does not take what the leg before it gives")
+    if legs[0].token_in != plan.token or legs[-1].token_out != plan.token:
+        raise Reject("the cycle does not start and end in the plan's token")
+    if min(plan.min_amount_out, legs[-1].min_amount_out) < plan.amount_in + plan.cost:
+        raise Reject("min_amount_out would admit a loss: it is under amount_in + cost")

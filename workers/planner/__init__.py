@@ -1,0 +1,1 @@
+"""Planner: decides, and answers every opportunity with exactly one plan or refusal."""
