@@ -40,6 +40,8 @@ DEFAULT_FILE = Path(__file__).resolve().parent.parent / "config" / "default.toml
 ENV_PREFIX = "PIPELINE_"
 # Variables that steer the program without being configuration keys.
 RESERVED_ENV = frozenset({"PIPELINE_CONFIG", "PIPELINE_CRASH_AT", "PIPELINE_DEBUG"})
+# What steers the tests.
+_TEST_PREFIX = "PIPELINE_TEST_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ def _put_file(merge: _Merge, path: Path, source: str) -> None:
 
 def _put_environment(merge: _Merge, env: Mapping[str, str]) -> None:
     for name in sorted(env):
-        if not name.startswith(ENV_PREFIX) or name in RESERVED_ENV:
+        if not name.startswith(ENV_PREFIX) or name in RESERVED_ENV or name.startswith(_TEST_PREFIX):
             continue
         path = name.removeprefix(ENV_PREFIX).lower().split("__")
         source = f"environment {name}"

@@ -45,6 +45,7 @@ _ELSEWHERE = {"market": "localnet.worker"}
 _PERMIT_WAIT_S = 2.0
 _FORCE_GRACE_S = 1.0
 _LAST_WORD_S = 1.0
+_STREAMS_WAIT_S = 3.0
 _SAY_AGAIN_S = 30.0
 
 
@@ -217,8 +218,11 @@ class _Life:
     async def _check_streams(self, bus: Bus) -> None:
         """Refuse to run on streams that are not as the table says: what they lose, nobody brings back."""
         self.health.recovered(cause="nats")
-        changes = await reconcile(bus.js, self.config.streams.replicas, check=True)
-        if changes:
+        deadline = time.monotonic() + _STREAMS_WAIT_S
+        while changes := await reconcile(bus.js, self.config.streams.replicas, check=True):
+            if time.monotonic() < deadline and not self.stop.event.is_set():
+                await asyncio.sleep(0.25)  # perhaps `pipeline init-streams` is at it
+                continue
             named = ", ".join(sorted({change.stream for change in changes}))
             raise CheckFailed(f"streams missing or drifted: {named}", "run `pipeline init-streams`")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -60,10 +61,9 @@ async def _up(config: Config, names: list[str], *, as_json: bool) -> int:
     if running.done():
         return running.result()
     running.cancel()
-    try:
+    with suppress(asyncio.CancelledError):
         await running
-    except asyncio.CancelledError:
-        return ExitCode.OK
+    return ExitCode.OK
 
 
 async def _run(supervisor: Supervisor, *, as_json: bool) -> int:
