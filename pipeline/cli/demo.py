@@ -1,0 +1,144 @@
+"""`pipeline demo`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli import settings
+from pipeline.cli.output import JsonOption, console, print_json
+from pipeline.errors import BadData, ExitCode
+
+if TYPE_CHECKING:
+    from pipeline.demo.run import Run
+    from pipeline.supervisor import Supervisor
+
+_REFRESH_S = 0.25
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the market's day, in seconds of trading.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same opportunities, plans and P&L.")] = 1,
+    recorded: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Run on a recorded snapshot of Whirlpool accounts (pubkey,base64; gzip)."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run everything offline with a live view, and check the invariants."""
+    from pipeline.demo.run import Folders
+
+    if recorded is not None and not recorded.is_file():
+        raise BadData(f"{recorded}: no such file", "name a snapshot file: lines of pubkey,base64, gzip")
+    folders = Folders()
+    try:
+        slot_ms = settings.load().config.market.slot_ms
+        overrides = {
+            **folders.overrides(),
+            "market.seed": seed,
+            "market.slots": max(1, round(seconds * 1000 / slot_ms)),
+            "market.source": "recorded" if recorded else "offline",
+            "market.recorded_path": str(recorded.resolve()) if recorded else "",
+        }
+        code = asyncio.run(_demo(overrides, as_json=json))
+    finally:
+        folders.remove()
+    raise typer.Exit(code)
+
+
+async def _demo(overrides: dict[str, object], *, as_json: bool) -> int:
+    from pipeline.demo.run import run_demo
+
+    config = settings.load(overrides).config
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    shown: list[tuple[Run, Supervisor]] = []
+    running = asyncio.create_task(run_demo(config, stop=stop, on_start=lambda *pair: shown.append(pair)))
+    if as_json:
+        run = await running
+        print_json(_document(run))
+    else:
+        run = await _show(running, shown)
+    return ExitCode.OK if run.held else ExitCode.CHECK_FAILED
+
+
+async def _show(running: asyncio.Task[Run], shown: list[tuple[Run, Supervisor]]) -> Run:
+    from rich.live import Live
+
+    from pipeline.demo.tokens import names_and_amounts
+    from pipeline.demo.view import live_view, summary_view
+
+    name_of, amount_of = names_and_amounts()
+    out = console()
+    if sys.stdout.isatty():
+        with Live(console=out, screen=True, auto_refresh=False) as live:
+            while not running.done():
+                for run, supervisor in shown:
+                    view = live_view(
+                        run.seen,
+                        run.tally,
+                        expected=list(supervisor.workers),
+                        headline=_headline(run),
+                        now_s=time.monotonic(),
+                        name_of=name_of,
+                        amount_of=amount_of,
+                    )
+                    live.update(view, refresh=True)
+                await asyncio.wait([running], timeout=_REFRESH_S)
+    else:
+        out.print("starting the server, the streams and the workers ...")
+    run = await running
+    out.print(summary_view(run.tally, run.checks, name_of=name_of, amount_of=amount_of, facts=_facts(run)))
+    return run
+
+
+def _headline(run: Run) -> str:
+    market = run.config.market
+    phase = "closing" if run.seen.closing else "trading" if run.seen.slot else "starting"
+    source = "recorded pools" if market.source == "recorded" else f"simulated market, seed {market.seed}"
+    return f"pipeline demo: {source}, {run.config.executor.mode} mode; {phase}, slot {run.seen.slot} of {market.slots}"
+
+
+def _facts(run: Run) -> dict[str, str]:
+    market = run.config.market
+    restarts = ", ".join(f"{name} {count}" for name, count in sorted(run.seen.restarts.items()))
+    return {
+        "market": f"recorded pools ({market.recorded_path})" if market.source == "recorded" else "simulated",
+        "mode": f"{run.config.executor.mode}: fills are computed, nothing is sent",
+        "seed": str(market.seed),
+        "slots": f"{run.seen.slot} of {market.slots}" + (", interrupted" if run.interrupted else ""),
+        "took": f"{run.elapsed_s:.1f} s",
+        "restarts": restarts or "none",
+        "fingerprint": f"{run.tally.fingerprint()} (the same for the same seed and slots)",
+    }
+
+
+def _document(run: Run) -> dict[str, object]:
+    tally = run.tally
+    return {
+        "held": run.held,
+        "checks": [{"name": check.name, "held": check.held, "detail": check.detail} for check in run.checks],
+        "fingerprint": tally.fingerprint(),
+        "seed": run.config.market.seed,
+        "source": run.config.market.source,
+        "mode": run.config.executor.mode,
+        "slots": run.config.market.slots,
+        "interrupted": run.interrupted,
+        "elapsed_s": round(run.elapsed_s, 3),
+        "opportunities": len(tally.opportunities),
+        "plans": len(tally.plans),
+        "refusals": len(tally.refusals),
+        "refusals_by_reason": dict(tally.refusals_by_reason()),
+        "executions": len(tally.results),
+        "executions_by_status": dict(tally.results_by_status()),
+        "net_profit": tally.net_profit(),
+        "dead_letters": len(tally.dead_letters),
+        "restarts": run.seen.restarts,
+    }

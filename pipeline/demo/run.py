@@ -1,0 +1,187 @@
+"""Run the demonstration: start everything, follow it, stop it, check it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.bus import Bus
+from pipeline.config import Config
+from pipeline.demo.tally import Booked, Check, Tally, check_run
+from pipeline.demo.view import Seen
+from pipeline.ledger import LedgerError
+from pipeline.ledger.queries import open_report
+from pipeline.messages import InvalidMessage, SlotUpdate, WorkerHealth
+from pipeline.supervisor import SERVER, Event, State, Supervisor
+
+MARKET = "market"
+_FOLLOWED = (
+    ("OPPORTUNITIES", None),
+    ("PLANNED", None),
+    ("EXECUTED", None),
+    ("METRICS", "metrics.pnl.>"),
+    ("METRICS", "metrics.dead_letter"),
+)
+_POLL_S = 0.1
+_SETTLE_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Run:
+    """A demonstration under way or finished."""
+
+    config: Config
+    tally: Tally = field(default_factory=Tally)
+    seen: Seen = field(default_factory=Seen)
+    events: list[Event] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    started_s: float = 0.0
+    elapsed_s: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Tell whether every invariant held."""
+        return bool(self.checks) and all(check.held for check in self.checks)
+
+
+class Folders:
+    """The temporary folders of one run: one on disk, one in shared memory. Gone when it ends."""
+
+    def __init__(self) -> None:
+        """Make both."""
+        self.disk = Path(tempfile.mkdtemp(prefix="pipeline-demo-"))
+        shared = Path("/dev/shm")
+        self.shared = Path(tempfile.mkdtemp(prefix="pipeline-demo-", dir=shared if shared.is_dir() else None))
+
+    def overrides(self) -> dict[str, object]:
+        """Return the settings that keep a run to itself: its own folders, free ports, its own server."""
+        return {
+            "nats.url": "embedded",
+            "nats.embedded_port": 0,
+            "nats.embedded_store": "",
+            "shm.directory": str(self.shared),
+            "worker.run_dir": str(self.disk / "run"),
+            "worker.data_dir": str(self.disk / "data"),
+            "auditor.database_url": "",
+            "telemetry.http_port_base": 0,
+            "system_manager.port": 0,
+        }
+
+    def remove(self) -> None:
+        """Remove both, whatever is in them."""
+        shutil.rmtree(self.disk, ignore_errors=True)
+        shutil.rmtree(self.shared, ignore_errors=True)
+
+
+async def run_demo(
+    config: Config, *, stop: asyncio.Event, on_start: Callable[[Run, Supervisor], None] = lambda _run, _supervisor: None
+) -> Run:
+    """Run everything until the market has ended and everything is settled, or until `stop` is set; then check it.
+
+    Raise Failure when it cannot be started; everything is stopped again then.
+    """
+    run = Run(config, started_s=time.monotonic())
+
+    def note(event: Event) -> None:
+        run.events.append(event)
+        run.seen.note(event)
+
+    supervisor = Supervisor(config, on_event=note)
+    on_start(run, supervisor)
+    pids: dict[int, str] = {}
+    bus: Bus | None = None
+    tasks: list[asyncio.Task[None]] = []
+    booked: dict[str, Booked] = {}
+    try:
+        await supervisor.start()
+        bus = await Bus.connect(supervisor.config.nats, name="demo")
+        tasks = [asyncio.create_task(_follow(bus, run, stream, subject)) for stream, subject in _FOLLOWED]
+        await _watch(bus, run)
+        await _until_settled(run, supervisor, stop, pids)
+    finally:
+        pids |= _processes(supervisor)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if bus is not None:
+            await bus.close()
+        await supervisor.stop()
+        run.elapsed_s = time.monotonic() - run.started_s
+    booked = _booked(config)
+    run.checks = check_run(
+        run.tally, booked, left_running=[f"{name} ({pid})" for pid, name in pids.items() if _alive(pid)]
+    )
+    return run
+
+
+async def _follow(bus: Bus, run: Run, stream: str, subject: str | None) -> None:
+    """Read a stream from its beginning, for as long as the run lasts: nothing is missed, however late it starts."""
+    async for message, _delivery in bus.read(stream, subject, follow=True):
+        if not isinstance(message, InvalidMessage):
+            run.tally.add(message)
+
+
+async def _watch(bus: Bus, run: Run) -> None:
+    def on_health(message: object, _delivery: object) -> None:
+        if isinstance(message, WorkerHealth):
+            run.seen.health[message.worker] = (message, time.monotonic())
+
+    def on_slot(message: object, _delivery: object) -> None:
+        if isinstance(message, SlotUpdate):
+            run.seen.slot = message.slot
+            run.seen.closing = run.seen.closing or message.closing
+
+    await bus.watch("metrics.health.>", on_health)
+    await bus.watch("market_data.slot", on_slot)
+
+
+async def _until_settled(run: Run, supervisor: Supervisor, stop: asyncio.Event, pids: dict[int, str]) -> None:
+    """Wait for the market's end, then until everything is answered, executed and booked and stays so."""
+    deadline: float | None = None
+    quiet = 0
+    while quiet < 5:
+        await asyncio.sleep(_POLL_S)
+        pids |= _processes(supervisor)
+        ended = supervisor.workers[MARKET].state in (State.FINISHED, State.FAILED, State.STOPPED)
+        if stop.is_set() and not ended:
+            run.interrupted = True
+            await supervisor.stop_worker(MARKET)
+            ended = True
+        if not (ended or run.seen.closing):
+            continue
+        deadline = deadline or time.monotonic() + _SETTLE_TIMEOUT_S
+        settled = run.tally.unsettled() == (0, 0) and run.tally.unbooked() == 0
+        quiet = quiet + 1 if settled else 0
+        if time.monotonic() > deadline:
+            return  # the checks say what is missing
+
+
+def _processes(supervisor: Supervisor) -> dict[int, str]:
+    found = {worker.pid: name for name, worker in supervisor.workers.items() if worker.pid}
+    if supervisor.server is not None and supervisor.server.pid:
+        found[supervisor.server.pid] = SERVER
+    return found
+
+
+def _booked(config: Config) -> dict[str, Booked]:
+    try:
+        reader = open_report(config.database_url)
+    except LedgerError:
+        return {}
+    try:
+        return {row["token"]: Booked(row["executions"], row["net_profit"]) for row in reader.report().tokens}
+    finally:
+        reader.close()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
