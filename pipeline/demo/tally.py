@@ -127,7 +127,8 @@ def _outcomes(tally: Tally) -> Check:
     unknown = outcomes.keys() - tally.opportunities.keys()
     detail = (
         f"{len(tally.opportunities)} opportunities = {len(tally.plans)} planned"
-        f" + {len(tally.refusals)} refused or expired; {len(missing)} unanswered, {len(double)} answered twice, {len(unknown)} answers to nothing"
+        f" + {len(tally.refusals)} refused or expired"
+        f"; {len(missing)} unanswered, {len(double)} answered twice, {len(unknown)} answers to nothing"
     )
     return Check("every opportunity is planned, refused or expired", not (missing or double or unknown), detail)
 
