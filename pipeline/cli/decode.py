@@ -1,0 +1,24 @@
+"""`pipeline decode`: one message from standard input to JSON, for `nats stream view STREAM --translate "pipeline decode"`."""
+
+from __future__ import annotations
+
+import sys
+
+from pipeline.cli.output import JsonOption, print_json
+from pipeline.errors import BadData
+from pipeline.messages import MAX_MESSAGE_BYTES, InvalidMessage
+from pipeline.messages import decode as read_message
+
+
+def decode(json: JsonOption = False) -> None:
+    """Decode one message from standard input to JSON.
+
+    The type is found by the file identifier. The output is JSON with or without `--json`.
+    """
+    # one byte past the limit is enough to know; the verifier says so
+    data = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
+    try:
+        message = read_message(data)
+    except InvalidMessage as error:
+        raise BadData(f"not a message: {error}") from error
+    print_json({"type": type(message).__name__, **message.to_dict()})
