@@ -31,6 +31,7 @@ class Anomaly(object):
     def Init(self, buf: bytes, pos: int):
         self._tab = flatbuffers.table.Table(buf, pos)
 
+    # deterministic id of this message
     # Anomaly
     def Id(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
@@ -38,6 +39,7 @@ class Anomaly(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id that this message shares with everything it belongs to, or empty
     # Anomaly
     def CorrelationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
@@ -69,6 +71,7 @@ class Anomaly(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # how urgent it is
     # Anomaly
     def Severity(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))
@@ -84,7 +87,7 @@ class Anomaly(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
-    # what was measured
+    # what was measured, in the unit of the limit
     # Anomaly
     def Measured(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
@@ -92,7 +95,7 @@ class Anomaly(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # the limit it broke
+    # the limit it broke, in the unit the rule or check names
     # Anomaly
     def Limit(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
@@ -100,6 +103,7 @@ class Anomaly(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
+    # the same in words
     # Anomaly
     def Detail(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))

@@ -31,6 +31,7 @@ class Command(object):
     def Init(self, buf: bytes, pos: int):
         self._tab = flatbuffers.table.Table(buf, pos)
 
+    # deterministic id of this message
     # Command
     def Id(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
@@ -38,6 +39,7 @@ class Command(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id that this message shares with everything it belongs to, or empty
     # Command
     def CorrelationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
@@ -45,6 +47,7 @@ class Command(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id of the message that caused it, or empty
     # Command
     def CausationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
@@ -68,6 +71,7 @@ class Command(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # what to do
     # Command
     def Kind(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))
@@ -83,6 +87,7 @@ class Command(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # the person or worker that ordered it
     # Command
     def Actor(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
@@ -90,6 +95,7 @@ class Command(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # why, in words
     # Command
     def Reason(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))

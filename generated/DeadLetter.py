@@ -31,6 +31,7 @@ class DeadLetter(object):
     def Init(self, buf: bytes, pos: int):
         self._tab = flatbuffers.table.Table(buf, pos)
 
+    # deterministic id of this message
     # DeadLetter
     def Id(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
@@ -38,6 +39,7 @@ class DeadLetter(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id that this message shares with everything it belongs to, or empty
     # DeadLetter
     def CorrelationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
@@ -69,6 +71,7 @@ class DeadLetter(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # stream that holds the original
     # DeadLetter
     def Stream(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))
@@ -76,6 +79,7 @@ class DeadLetter(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # subject of the original
     # DeadLetter
     def Subject(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))

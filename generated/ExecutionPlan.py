@@ -72,6 +72,7 @@ class ExecutionPlan(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # how the execution shall reach the market
     # ExecutionPlan
     def Mode(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))
@@ -79,7 +80,7 @@ class ExecutionPlan(object):
             return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
         return 0
 
-    # mint of the token the cycle starts and ends in; the amounts below are its base units unless they say lamports
+    # mint of the token the cycle starts and ends in; amounts in base units are this token's
     # ExecutionPlan
     def Token(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
@@ -87,7 +88,7 @@ class ExecutionPlan(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
-    # amount to put into the first leg
+    # amount to put into the first leg, base units
     # ExecutionPlan
     def AmountIn(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
@@ -95,7 +96,7 @@ class ExecutionPlan(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # amount the last leg gives at the planner's fresh quote
+    # amount the last leg gives at the planner's fresh quote, base units
     # ExecutionPlan
     def ExpectedAmountOut(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
@@ -103,7 +104,7 @@ class ExecutionPlan(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # amount under which the whole cycle must revert; never under amount_in + cost
+    # amount under which the whole cycle must revert; never under amount_in + cost, base units
     # ExecutionPlan
     def MinAmountOut(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))
@@ -111,7 +112,7 @@ class ExecutionPlan(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # expected_amount_out - amount_in - cost
+    # expected_amount_out - amount_in - cost, base units
     # ExecutionPlan
     def ExpectedProfit(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(24))
@@ -143,7 +144,7 @@ class ExecutionPlan(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # base_fee + priority_fee + tip in the cycle's token, rounded up
+    # base_fee + priority_fee + tip in the cycle's token, rounded up, base units
     # ExecutionPlan
     def Cost(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(32))

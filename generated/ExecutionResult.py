@@ -80,6 +80,7 @@ class ExecutionResult(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # what became of the plan
     # ExecutionResult
     def Status(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
@@ -87,6 +88,7 @@ class ExecutionResult(object):
             return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
         return 0
 
+    # how the execution reached the market
     # ExecutionResult
     def Mode(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
@@ -94,7 +96,7 @@ class ExecutionResult(object):
             return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
         return 0
 
-    # mint of the cycle's token; the amounts below are its base units unless they say lamports
+    # mint of the cycle's token; amounts in base units are this token's
     # ExecutionResult
     def Token(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
@@ -102,7 +104,7 @@ class ExecutionResult(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
-    # amount really put into the first leg; 0 where nothing was filled
+    # amount really put into the first leg; 0 where nothing was filled, base units
     # ExecutionResult
     def AmountIn(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))
@@ -110,7 +112,7 @@ class ExecutionResult(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # amount the last leg really gave; 0 where nothing was filled
+    # amount the last leg really gave; 0 where nothing was filled, base units
     # ExecutionResult
     def AmountOut(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(24))
@@ -118,7 +120,7 @@ class ExecutionResult(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # amount_out - amount_in
+    # amount_out - amount_in, base units
     # ExecutionResult
     def GrossProfit(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(26))
@@ -150,7 +152,7 @@ class ExecutionResult(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # what was paid in lamports, in the cycle's token, rounded up
+    # what was paid in lamports, in the cycle's token, rounded up, base units
     # ExecutionResult
     def Cost(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(34))
@@ -158,7 +160,7 @@ class ExecutionResult(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # gross_profit - cost
+    # gross_profit - cost, base units
     # ExecutionResult
     def NetProfit(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(36))
@@ -166,7 +168,7 @@ class ExecutionResult(object):
             return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
         return 0
 
-    # net profit the plan expected
+    # net profit the plan expected, base units
     # ExecutionResult
     def ExpectedProfit(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(38))
@@ -214,7 +216,7 @@ class ExecutionResult(object):
             return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
         return 0
 
-    # 1 for the first attempt
+    # number of the attempt, 1 for the first
     # ExecutionResult
     def Attempt(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(50))

@@ -35,6 +35,7 @@ class Fill(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # the pool's program family
     # Fill
     def Protocol(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))

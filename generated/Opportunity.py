@@ -72,7 +72,7 @@ class Opportunity(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
-    # mint of the token the cycle starts and ends in; the amounts below are its base units unless they say lamports
+    # mint of the token the cycle starts and ends in; amounts in base units are this token's
     # Opportunity
     def Token(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))
@@ -80,7 +80,7 @@ class Opportunity(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
-    # amount put into the first leg
+    # amount put into the first leg, base units
     # Opportunity
     def AmountIn(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
@@ -88,7 +88,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # amount the last leg gives, after the pools' fees
+    # amount the last leg gives, after the pools' fees, base units
     # Opportunity
     def AmountOut(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
@@ -96,7 +96,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # amount_out - amount_in
+    # amount_out - amount_in, base units
     # Opportunity
     def GrossProfit(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
@@ -128,7 +128,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # base_fee + priority_fee + tip in the cycle's token, rounded up
+    # base_fee + priority_fee + tip in the cycle's token, rounded up, base units
     # Opportunity
     def Cost(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(28))
@@ -136,7 +136,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # gross_profit - cost
+    # gross_profit - cost, base units
     # Opportunity
     def NetProfit(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(30))

@@ -40,6 +40,7 @@ class PoolState(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id that this message shares with everything it belongs to, or empty
     # PoolState
     def CorrelationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
@@ -47,6 +48,7 @@ class PoolState(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id of the message that caused it, or empty
     # PoolState
     def CausationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
@@ -78,6 +80,7 @@ class PoolState(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # the pool's program family
     # PoolState
     def Protocol(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))

@@ -39,6 +39,7 @@ class Quote(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id that this message shares with everything it belongs to, or empty
     # Quote
     def CorrelationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
@@ -78,6 +79,7 @@ class Quote(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # the pool's program family
     # Quote
     def Protocol(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))

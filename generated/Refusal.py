@@ -31,6 +31,7 @@ class Refusal(object):
     def Init(self, buf: bytes, pos: int):
         self._tab = flatbuffers.table.Table(buf, pos)
 
+    # the check that failed
     # Refusal
     def Reason(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
@@ -46,7 +47,7 @@ class Refusal(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # the limit it broke
+    # the limit it broke, in the unit the rule or check names
     # Refusal
     def Limit(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))

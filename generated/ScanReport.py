@@ -31,6 +31,7 @@ class ScanReport(object):
     def Init(self, buf: bytes, pos: int):
         self._tab = flatbuffers.table.Table(buf, pos)
 
+    # deterministic id of this message
     # ScanReport
     def Id(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
@@ -38,6 +39,7 @@ class ScanReport(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id that this message shares with everything it belongs to, or empty
     # ScanReport
     def CorrelationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
@@ -45,6 +47,7 @@ class ScanReport(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id of the message that caused it, or empty
     # ScanReport
     def CausationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
@@ -68,6 +71,7 @@ class ScanReport(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # market slot that was scanned
     # ScanReport
     def Slot(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))

@@ -31,6 +31,7 @@ class WorkerHealth(object):
     def Init(self, buf: bytes, pos: int):
         self._tab = flatbuffers.table.Table(buf, pos)
 
+    # deterministic id of this message
     # WorkerHealth
     def Id(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
@@ -38,6 +39,7 @@ class WorkerHealth(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id that this message shares with everything it belongs to, or empty
     # WorkerHealth
     def CorrelationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
@@ -45,6 +47,7 @@ class WorkerHealth(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # id of the message that caused it, or empty
     # WorkerHealth
     def CausationId(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
@@ -84,6 +87,7 @@ class WorkerHealth(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # where the worker stands in its life
     # WorkerHealth
     def State(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
@@ -91,7 +95,7 @@ class WorkerHealth(object):
             return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
         return 0
 
-    # process id
+    # process id, a number
     # WorkerHealth
     def Pid(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
@@ -107,7 +111,7 @@ class WorkerHealth(object):
             return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
         return 0
 
-    # 1 for the first health message of the process, then counting up
+    # number of the health message, 1 for the first of the process
     # WorkerHealth
     def Sequence(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(24))
@@ -179,7 +183,7 @@ class WorkerHealth(object):
             return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
         return 0
 
-    # messages handled in the last second
+    # messages handled per second, over the last second
     # WorkerHealth
     def Rate(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(42))
@@ -219,7 +223,7 @@ class WorkerHealth(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # processor time over wall-clock time in the last second, 0..
+    # processor time over wall-clock time in the last second, 0..1 per processor
     # WorkerHealth
     def CpuRatio(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(52))
@@ -243,6 +247,7 @@ class WorkerHealth(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
+    # state of the permit as the worker sees it
     # WorkerHealth
     def PermitState(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(58))
@@ -250,6 +255,7 @@ class WorkerHealth(object):
             return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
         return 0
 
+    # epoch of that permit
     # WorkerHealth
     def PermitEpoch(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(60))

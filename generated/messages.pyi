@@ -150,9 +150,11 @@ class Anomaly:
         detail: str = "",
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
     def causation_id(self) -> str:
         """id of the message it is about"""
@@ -163,18 +165,20 @@ class Anomaly:
     def producer(self) -> str:
         """worker that created it"""
     @property
-    def severity(self) -> Severity | int: ...
+    def severity(self) -> Severity | int:
+        """how urgent it is"""
     @property
     def rule(self) -> str:
         """stable name of the rule that fired"""
     @property
     def measured(self) -> float:
-        """what was measured"""
+        """what was measured, in the unit of the limit"""
     @property
     def limit(self) -> float:
-        """the limit it broke"""
+        """the limit it broke, in the unit the rule or check names"""
     @property
-    def detail(self) -> str: ...
+    def detail(self) -> str:
+        """the same in words"""
     def replace(
         self,
         *,
@@ -215,11 +219,14 @@ class Command:
         reason: str = "",
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
-    def causation_id(self) -> str: ...
+    def causation_id(self) -> str:
+        """id of the message that caused it, or empty"""
     @property
     def created_ns(self) -> int:
         """wall-clock time of creation, ns"""
@@ -227,14 +234,17 @@ class Command:
     def producer(self) -> str:
         """who sent it"""
     @property
-    def kind(self) -> CommandKind | int: ...
+    def kind(self) -> CommandKind | int:
+        """what to do"""
     @property
     def target(self) -> str:
         """worker name, or "*" for all"""
     @property
-    def actor(self) -> str: ...
+    def actor(self) -> str:
+        """the person or worker that ordered it"""
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """why, in words"""
     def replace(
         self,
         *,
@@ -279,9 +289,11 @@ class DeadLetter:
         size: int = 0,
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
     def causation_id(self) -> str:
         """id of the message given up, or empty where it could not be read"""
@@ -292,9 +304,11 @@ class DeadLetter:
     def producer(self) -> str:
         """worker that gave it up"""
     @property
-    def stream(self) -> str: ...
+    def stream(self) -> str:
+        """stream that holds the original"""
     @property
-    def subject(self) -> str: ...
+    def subject(self) -> str:
+        """subject of the original"""
     @property
     def stream_sequence(self) -> int:
         """sequence of the original in its stream"""
@@ -392,22 +406,23 @@ class ExecutionPlan:
     def producer(self) -> str:
         """worker that created it"""
     @property
-    def mode(self) -> Mode | int: ...
+    def mode(self) -> Mode | int:
+        """how the execution shall reach the market"""
     @property
     def token(self) -> str:
-        """mint of the token the cycle starts and ends in; the amounts below are its base units unless they say lamports"""
+        """mint of the token the cycle starts and ends in; amounts in base units are this token's"""
     @property
     def amount_in(self) -> int:
-        """amount to put into the first leg"""
+        """amount to put into the first leg, base units"""
     @property
     def expected_amount_out(self) -> int:
-        """amount the last leg gives at the planner's fresh quote"""
+        """amount the last leg gives at the planner's fresh quote, base units"""
     @property
     def min_amount_out(self) -> int:
-        """amount under which the whole cycle must revert; never under amount_in + cost"""
+        """amount under which the whole cycle must revert; never under amount_in + cost, base units"""
     @property
     def expected_profit(self) -> int:
-        """expected_amount_out - amount_in - cost"""
+        """expected_amount_out - amount_in - cost, base units"""
     @property
     def base_fee(self) -> int:
         """network base fee, lamports"""
@@ -419,7 +434,7 @@ class ExecutionPlan:
         """block engine tip, lamports"""
     @property
     def cost(self) -> int:
-        """base_fee + priority_fee + tip in the cycle's token, rounded up"""
+        """base_fee + priority_fee + tip in the cycle's token, rounded up, base units"""
     @property
     def confidence(self) -> float:
         """confidence in the quotes, 0..1"""
@@ -546,21 +561,23 @@ class ExecutionResult:
     def plan_id(self) -> str:
         """id of the plan"""
     @property
-    def status(self) -> ExecutionStatus | int: ...
+    def status(self) -> ExecutionStatus | int:
+        """what became of the plan"""
     @property
-    def mode(self) -> Mode | int: ...
+    def mode(self) -> Mode | int:
+        """how the execution reached the market"""
     @property
     def token(self) -> str:
-        """mint of the cycle's token; the amounts below are its base units unless they say lamports"""
+        """mint of the cycle's token; amounts in base units are this token's"""
     @property
     def amount_in(self) -> int:
-        """amount really put into the first leg; 0 where nothing was filled"""
+        """amount really put into the first leg; 0 where nothing was filled, base units"""
     @property
     def amount_out(self) -> int:
-        """amount the last leg really gave; 0 where nothing was filled"""
+        """amount the last leg really gave; 0 where nothing was filled, base units"""
     @property
     def gross_profit(self) -> int:
-        """amount_out - amount_in"""
+        """amount_out - amount_in, base units"""
     @property
     def base_fee(self) -> int:
         """network base fee paid, lamports"""
@@ -572,13 +589,13 @@ class ExecutionResult:
         """tip paid, lamports"""
     @property
     def cost(self) -> int:
-        """what was paid in lamports, in the cycle's token, rounded up"""
+        """what was paid in lamports, in the cycle's token, rounded up, base units"""
     @property
     def net_profit(self) -> int:
-        """gross_profit - cost"""
+        """gross_profit - cost, base units"""
     @property
     def expected_profit(self) -> int:
-        """net profit the plan expected"""
+        """net profit the plan expected, base units"""
     @property
     def slot(self) -> int:
         """market slot it landed in, or ended in"""
@@ -596,7 +613,7 @@ class ExecutionResult:
         """wall-clock time the outcome was known, ns"""
     @property
     def attempt(self) -> int:
-        """1 for the first attempt"""
+        """number of the attempt, 1 for the first"""
     @property
     def permit_epoch(self) -> int:
         """epoch of the permit at the gate"""
@@ -668,7 +685,8 @@ class Fill:
     def pool(self) -> str:
         """pool address"""
     @property
-    def protocol(self) -> Protocol | int: ...
+    def protocol(self) -> Protocol | int:
+        """the pool's program family"""
     @property
     def token_in(self) -> str:
         """mint of the token given"""
@@ -722,9 +740,11 @@ class KillSwitch:
         reason: str = "",
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
     def causation_id(self) -> str:
         """id of the message that made a rule fire, or empty"""
@@ -744,7 +764,8 @@ class KillSwitch:
     def actor(self) -> str:
         """the person, or the rule, that set it"""
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """why, in words"""
     def replace(
         self,
         *,
@@ -787,7 +808,8 @@ class Leg:
     def pool(self) -> str:
         """pool address"""
     @property
-    def protocol(self) -> Protocol | int: ...
+    def protocol(self) -> Protocol | int:
+        """the pool's program family"""
     @property
     def token_in(self) -> str:
         """mint of the token given"""
@@ -876,16 +898,16 @@ class Opportunity:
         """worker that created it"""
     @property
     def token(self) -> str:
-        """mint of the token the cycle starts and ends in; the amounts below are its base units unless they say lamports"""
+        """mint of the token the cycle starts and ends in; amounts in base units are this token's"""
     @property
     def amount_in(self) -> int:
-        """amount put into the first leg"""
+        """amount put into the first leg, base units"""
     @property
     def amount_out(self) -> int:
-        """amount the last leg gives, after the pools' fees"""
+        """amount the last leg gives, after the pools' fees, base units"""
     @property
     def gross_profit(self) -> int:
-        """amount_out - amount_in"""
+        """amount_out - amount_in, base units"""
     @property
     def base_fee(self) -> int:
         """network base fee, lamports"""
@@ -897,10 +919,10 @@ class Opportunity:
         """block engine tip, lamports"""
     @property
     def cost(self) -> int:
-        """base_fee + priority_fee + tip in the cycle's token, rounded up"""
+        """base_fee + priority_fee + tip in the cycle's token, rounded up, base units"""
     @property
     def net_profit(self) -> int:
-        """gross_profit - cost"""
+        """gross_profit - cost, base units"""
     @property
     def profit_bps(self) -> float:
         """net_profit over amount_in, basis points"""
@@ -971,11 +993,14 @@ class Permit:
         reason: str = "",
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
-    def causation_id(self) -> str: ...
+    def causation_id(self) -> str:
+        """id of the message that caused it, or empty"""
     @property
     def created_ns(self) -> int:
         """wall-clock time of creation, ns"""
@@ -983,7 +1008,8 @@ class Permit:
     def producer(self) -> str:
         """worker that created it"""
     @property
-    def state(self) -> PermitState | int: ...
+    def state(self) -> PermitState | int:
+        """what may begin while the lease holds"""
     @property
     def epoch(self) -> int:
         """epoch of the change of state it stands on"""
@@ -997,7 +1023,8 @@ class Permit:
     def actor(self) -> str:
         """the person, or the rule, that set the state"""
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """why the state was set, in words"""
     def replace(
         self,
         *,
@@ -1131,9 +1158,11 @@ class PnlSnapshot:
         stream_sequence: int = 0,
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
     def causation_id(self) -> str:
         """id of the execution result that was booked last"""
@@ -1248,9 +1277,11 @@ class PoolState:
     def id(self) -> str:
         """deterministic id of this state"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
-    def causation_id(self) -> str: ...
+    def causation_id(self) -> str:
+        """id of the message that caused it, or empty"""
     @property
     def created_ns(self) -> int:
         """wall-clock time of creation, ns"""
@@ -1261,7 +1292,8 @@ class PoolState:
     def pool(self) -> str:
         """pool address"""
     @property
-    def protocol(self) -> Protocol | int: ...
+    def protocol(self) -> Protocol | int:
+        """the pool's program family"""
     @property
     def slot(self) -> int:
         """slot the state belongs to"""
@@ -1328,7 +1360,8 @@ class Quote:
     def id(self) -> str:
         """deterministic id of this quote"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
     def causation_id(self) -> str:
         """id of the pool state it was computed from"""
@@ -1342,7 +1375,8 @@ class Quote:
     def pool(self) -> str:
         """pool address"""
     @property
-    def protocol(self) -> Protocol | int: ...
+    def protocol(self) -> Protocol | int:
+        """the pool's program family"""
     @property
     def provider(self) -> str:
         """who quoted: "local", or the external provider's name"""
@@ -1406,13 +1440,14 @@ class Refusal:
         subject: str = "",
     ) -> Self: ...
     @property
-    def reason(self) -> RefusalReason | int: ...
+    def reason(self) -> RefusalReason | int:
+        """the check that failed"""
     @property
     def measured(self) -> float:
         """what was measured, in the unit of the limit"""
     @property
     def limit(self) -> float:
-        """the limit it broke"""
+        """the limit it broke, in the unit the rule or check names"""
     @property
     def subject(self) -> str:
         """the pool, token or setting it is about"""
@@ -1449,11 +1484,14 @@ class ScanReport:
         laps: int = 0,
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
-    def causation_id(self) -> str: ...
+    def causation_id(self) -> str:
+        """id of the message that caused it, or empty"""
     @property
     def created_ns(self) -> int:
         """wall-clock time of creation, ns"""
@@ -1461,7 +1499,8 @@ class ScanReport:
     def producer(self) -> str:
         """worker that created it"""
     @property
-    def slot(self) -> int: ...
+    def slot(self) -> int:
+        """market slot that was scanned"""
     @property
     def pools_changed(self) -> int:
         """pools whose quotes had changed"""
@@ -1518,11 +1557,14 @@ class SlotUpdate:
         closing: bool = False,
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
-    def causation_id(self) -> str: ...
+    def causation_id(self) -> str:
+        """id of the message that caused it, or empty"""
     @property
     def created_ns(self) -> int:
         """wall-clock time of creation, ns"""
@@ -1530,7 +1572,8 @@ class SlotUpdate:
     def producer(self) -> str:
         """worker that created it"""
     @property
-    def slot(self) -> int: ...
+    def slot(self) -> int:
+        """market slot that begins with this message"""
     @property
     def market_ns(self) -> int:
         """market time of the slot, ns"""
@@ -1600,11 +1643,14 @@ class WorkerHealth:
         detail: str = "",
     ) -> Self: ...
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """deterministic id of this message"""
     @property
-    def correlation_id(self) -> str: ...
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
     @property
-    def causation_id(self) -> str: ...
+    def causation_id(self) -> str:
+        """id of the message that caused it, or empty"""
     @property
     def created_ns(self) -> int:
         """wall-clock time of creation, ns"""
@@ -1618,16 +1664,17 @@ class WorkerHealth:
     def instance(self) -> str:
         """host and process id of this instance"""
     @property
-    def state(self) -> WorkerState | int: ...
+    def state(self) -> WorkerState | int:
+        """where the worker stands in its life"""
     @property
     def pid(self) -> int:
-        """process id"""
+        """process id, a number"""
     @property
     def started_ns(self) -> int:
         """wall-clock start of the process, ns"""
     @property
     def sequence(self) -> int:
-        """1 for the first health message of the process, then counting up"""
+        """number of the health message, 1 for the first of the process"""
     @property
     def received(self) -> int:
         """messages received"""
@@ -1654,7 +1701,7 @@ class WorkerHealth:
         """handlers running now"""
     @property
     def rate(self) -> float:
-        """messages handled in the last second"""
+        """messages handled per second, over the last second"""
     @property
     def latency_p50_us(self) -> float:
         """handler latency over the last window, median, microseconds"""
@@ -1669,7 +1716,7 @@ class WorkerHealth:
         """resident memory over the worker's limit or the machine's memory, 0..1"""
     @property
     def cpu_ratio(self) -> float:
-        """processor time over wall-clock time in the last second, 0.."""
+        """processor time over wall-clock time in the last second, 0..1 per processor"""
     @property
     def rpc_calls(self) -> int:
         """calls to RPC endpoints"""
@@ -1677,9 +1724,11 @@ class WorkerHealth:
     def rpc_failures(self) -> int:
         """calls to RPC endpoints that failed"""
     @property
-    def permit_state(self) -> PermitState | int: ...
+    def permit_state(self) -> PermitState | int:
+        """state of the permit as the worker sees it"""
     @property
-    def permit_epoch(self) -> int: ...
+    def permit_epoch(self) -> int:
+        """epoch of that permit"""
     @property
     def detail(self) -> str:
         """why it is degraded, or empty"""

