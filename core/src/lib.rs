@@ -1,6 +1,8 @@
 //! Native core of the pipeline, imported from Python as `pipeline._core`.
 
 mod codec;
+pub mod pools;
+pub mod search;
 mod shm;
 
 use pyo3::prelude::*;
@@ -9,6 +11,8 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     codec::register(module)?;
+    pools::python::register(module)?;
+    search::python::register(module)?;
     shm::register(module)?;
     Ok(())
 }

@@ -1,0 +1,212 @@
+//! Orca Whirlpool: concentrated liquidity.
+
+pub mod layout;
+mod patch;
+mod step;
+pub mod swap;
+pub mod tick_math;
+
+use std::sync::Arc;
+
+use ruint::aliases::U256;
+
+use self::layout::{Kind, PROGRAM, Tick};
+use self::tick_math::{MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick};
+use super::account::{Account, Pubkey};
+use super::error::{QuoteError, Refused, refuse};
+use super::token::TransferFee;
+use super::{Clock, Movement, Order, wide};
+
+/// Everything a Whirlpool's swaps depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whirlpool {
+    pub tick_spacing: u16,
+    /// Hundredths of a basis point.
+    pub fee_rate: u16,
+    /// Share of the fee, basis points.
+    pub protocol_fee_rate: u16,
+    pub liquidity: u128,
+    pub sqrt_price: u128,
+    pub tick: i32,
+    pub mint_a: Pubkey,
+    pub mint_b: Pubkey,
+    /// Initialized ticks of all tick arrays, in order. No swap changes them.
+    pub ticks: Arc<[Tick]>,
+    pub transfer_fee_a: Option<TransferFee>,
+    pub transfer_fee_b: Option<TransferFee>,
+}
+
+impl Whirlpool {
+    /// Read a pool from its account, its tick arrays and, optionally, its vaults and mints.
+    ///
+    /// A tick array that is not among the accounts is taken not to exist on chain: the program itself lets a swap
+    /// pass such an array as one without ticks.
+    pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
+        let program = Pubkey::parse(PROGRAM)?;
+        let Some(pool) = accounts.iter().find(|account| account.address == address) else {
+            return refuse("missing_account", format!("no account has the pool's address {address}"));
+        };
+        if pool.owner != program {
+            return refuse("wrong_owner", format!("{address} is owned by {}, not by Whirlpool", pool.owner));
+        }
+        if layout::kind_of(&pool.data) != Kind::Pool {
+            return refuse("wrong_discriminator", format!("{address} is not a Whirlpool account"));
+        }
+        let fields = layout::read_pool(&pool.data)?;
+        if fields.fee_tier_index != fields.tick_spacing {
+            return refuse("adaptive_fee", "the pool's fee moves with its volatility, which is not quoted");
+        }
+        if fields.tick_spacing == 0 {
+            return refuse("bad_pool", "tick spacing is 0");
+        }
+        let mut ticks = Vec::new();
+        let mut starts = Vec::new();
+        for account in accounts.iter().filter(|account| account.address != address) {
+            if account.owner != program {
+                super::token::check_companion(account, &[fields.vault_a, fields.vault_b], &[fields.mint_a, fields.mint_b])?;
+                continue;
+            }
+            match layout::kind_of(&account.data) {
+                Kind::TickArray => {
+                    let header = layout::array_header(&account.data)?;
+                    if header.whirlpool != address {
+                        return refuse(
+                            "foreign_account",
+                            format!("tick array {} belongs to pool {}", account.address, header.whirlpool),
+                        );
+                    }
+                    if starts.contains(&header.start) {
+                        return refuse("duplicate_account", format!("two tick arrays start at {}", header.start));
+                    }
+                    starts.push(header.start);
+                    ticks.extend(layout::read_ticks(&account.data, &header, fields.tick_spacing)?);
+                }
+                Kind::Oracle => {}
+                Kind::Pool | Kind::Other => {
+                    return refuse(
+                        "wrong_discriminator",
+                        format!("{} is neither a tick array nor the oracle", account.address),
+                    );
+                }
+            }
+        }
+        ticks.sort_unstable_by_key(|tick| tick.index);
+        let fee_of = |mint, vault| super::token::transfer_fee_of(accounts, mint, vault, clock.epoch());
+        let this = Self {
+            tick_spacing: fields.tick_spacing,
+            fee_rate: fields.fee_rate,
+            protocol_fee_rate: fields.protocol_fee_rate,
+            liquidity: fields.liquidity,
+            sqrt_price: fields.sqrt_price,
+            tick: fields.tick,
+            transfer_fee_a: fee_of(fields.mint_a, fields.vault_a)?,
+            transfer_fee_b: fee_of(fields.mint_b, fields.vault_b)?,
+            mint_a: fields.mint_a,
+            mint_b: fields.mint_b,
+            ticks: ticks.into(),
+        };
+        this.check()?;
+        Ok(this)
+    }
+
+    /// Refuse figures that no working pool has.
+    pub fn check(&self) -> Result<(), Refused> {
+        if self.tick_spacing == 0 {
+            return refuse("bad_pool", "tick spacing is 0");
+        }
+        if !(MIN_SQRT_PRICE..=MAX_SQRT_PRICE).contains(&self.sqrt_price) {
+            return refuse("bad_pool", format!("sqrt price {} is out of range", self.sqrt_price));
+        }
+        // After a swap to the left has ended on a tick, the current tick is the one before it.
+        if !(MIN_TICK - 1..=MAX_TICK).contains(&self.tick) {
+            return refuse("bad_pool", format!("current tick {} is out of range", self.tick));
+        }
+        let floor = sqrt_price_of_tick(self.tick.max(MIN_TICK));
+        let ceiling = sqrt_price_of_tick((self.tick + 1).min(MAX_TICK));
+        if !(floor..=ceiling).contains(&self.sqrt_price) {
+            return refuse("bad_pool", format!("sqrt price and current tick {} disagree", self.tick));
+        }
+        Ok(())
+    }
+
+    fn transfer_fees(&self, a_to_b: bool) -> (Option<&TransferFee>, Option<&TransferFee>) {
+        let (a, b) = (self.transfer_fee_a.as_ref(), self.transfer_fee_b.as_ref());
+        if a_to_b { (a, b) } else { (b, a) }
+    }
+
+    /// Compute a swap without changing anything.
+    pub fn quote(&self, order: Order) -> Result<Movement, QuoteError> {
+        Ok(self.execute(order, None)?.0)
+    }
+
+    /// Compute a swap and the pool after it; write it into the accounts when there are any.
+    pub fn swap(
+        &self,
+        address: Pubkey,
+        order: Order,
+        accounts: Option<&mut Vec<Account>>,
+        clock: Clock,
+    ) -> Result<(Self, Movement), QuoteError> {
+        let mut trace = swap::Trace::default();
+        let (movement, outcome) = self.execute(order, Some(&mut trace))?;
+        if let Some(accounts) = accounts {
+            patch::write(address, accounts, order.a_to_b, &outcome, &movement, &trace, clock)?;
+        }
+        let next = Self {
+            liquidity: outcome.liquidity,
+            sqrt_price: outcome.sqrt_price,
+            tick: outcome.tick,
+            ..self.clone()
+        };
+        Ok((next, movement))
+    }
+
+    fn execute(&self, order: Order, trace: Option<&mut swap::Trace>) -> Result<(Movement, swap::Outcome), QuoteError> {
+        let (fee_in, fee_out) = self.transfer_fees(order.a_to_b);
+        let inner = swap::Order {
+            a_to_b: order.a_to_b,
+            exact_in: order.exact_in,
+            sqrt_price_limit: order.sqrt_price_limit,
+            amount: match (order.exact_in, fee_in, fee_out) {
+                (true, Some(fee), _) => fee.after(order.amount),
+                (false, _, Some(fee)) => fee.before(order.amount)?,
+                _ => order.amount,
+            },
+        };
+        let outcome = swap::run(self, inner, trace)?;
+        let amount_in = match fee_in {
+            // The whole order was used: what the payer sends is what was asked, not a value computed back.
+            Some(_) if order.exact_in && outcome.amount_in == inner.amount => order.amount,
+            Some(fee) => fee.before(outcome.amount_in)?,
+            None => outcome.amount_in,
+        };
+        let amount_out = fee_out.map_or(outcome.amount_out, |fee| fee.after(outcome.amount_out));
+        let movement = Movement {
+            amount_in,
+            amount_out,
+            vault_in: outcome.amount_in,
+            vault_out: outcome.amount_out,
+            fee_amount: outcome.fee_amount,
+            price_before: price_of(self.sqrt_price),
+            price_after: price_of(outcome.sqrt_price),
+            sqrt_price_after: outcome.sqrt_price,
+            ticks_crossed: outcome.ticks_crossed,
+        };
+        Ok((movement, outcome))
+    }
+
+    /// The price after the pool's fee, as a fraction of (taken, given). Both parts are below 2^214.
+    pub fn marginal_rate(&self, a_to_b: bool, sqrt_price: u128) -> (U256, U256) {
+        let square = wide::mul(sqrt_price, sqrt_price);
+        let one = U256::ONE << 128;
+        let (taken, given) = if a_to_b { (square, one) } else { (one, square) };
+        let kept = 1_000_000 - u32::from(self.fee_rate);
+        (taken * U256::from(kept), given * U256::from(1_000_000))
+    }
+}
+
+/// Units of token B per unit of token A. For comparing and reporting only.
+fn price_of(sqrt_price: u128) -> f64 {
+    let root = sqrt_price as f64 / 18_446_744_073_709_551_616.0;
+    root * root
+}

@@ -1,0 +1,230 @@
+//! The swap loop of a Whirlpool: across initialized ticks, through at most three tick arrays, to the limit.
+
+use super::Whirlpool;
+use super::layout::ARRAY_TICKS;
+use super::step;
+use super::tick_math::{MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick, tick_of_sqrt_price};
+use crate::pools::error::{QuoteError, quote_error};
+
+/// What a swap asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub a_to_b: bool,
+    /// Given when `exact_in`, else taken.
+    pub amount: u64,
+    pub exact_in: bool,
+    /// Price not to pass; 0 for none.
+    pub sqrt_price_limit: u128,
+}
+
+/// What a swap did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub amount_in: u64,
+    pub amount_out: u64,
+    pub fee_amount: u64,
+    pub sqrt_price: u128,
+    pub tick: i32,
+    pub liquidity: u128,
+    pub ticks_crossed: u32,
+}
+
+/// What else a swap writes into the accounts; followed only when they will be written.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    pub protocol_fee: u64,
+    /// Global fee growth of the token given.
+    pub fee_growth: u128,
+    /// Initialized ticks crossed, with the fee growth of the token given at the crossing.
+    pub crossings: Vec<(i32, u128)>,
+}
+
+/// The tick arrays that one swap can reach, as the program derives them from the current tick.
+struct Sequence {
+    last_start: i32,
+    span: i32,
+    spacing: i32,
+    a_to_b: bool,
+}
+
+impl Sequence {
+    fn of(pool: &Whirlpool, a_to_b: bool) -> Result<Self, QuoteError> {
+        let spacing = i32::from(pool.tick_spacing);
+        let span = ARRAY_TICKS * spacing;
+        let base = pool.tick.div_euclid(span) * span;
+        // Moving right from the last slot of an array, the search begins in the next array.
+        let shift = i32::from(!a_to_b && pool.tick + spacing >= base + span);
+        let step = if a_to_b { -span } else { span };
+        let last_start = (0..3)
+            .map(|position| base + shift * span + position * step)
+            .filter(|start| start + span > MIN_TICK && *start < MAX_TICK)
+            .next_back()
+            .ok_or(quote_error("invalid_tick_array_sequence"))?;
+        Ok(Self {
+            last_start,
+            span,
+            spacing,
+            a_to_b,
+        })
+    }
+
+    fn contains(&self, tick: i32) -> bool {
+        if self.a_to_b {
+            tick >= self.last_start
+        } else {
+            tick < self.last_start + self.span
+        }
+    }
+
+    /// Where the search ends when no initialized tick is left.
+    fn end(&self) -> i32 {
+        if self.a_to_b {
+            self.last_start.max(MIN_TICK)
+        } else if self.last_start + self.span > MAX_TICK {
+            MAX_TICK
+        } else {
+            self.last_start + self.span - 1
+        }
+    }
+
+    /// True when the outermost slot of the last array was passed: no array is left to search.
+    fn exhausted_after(&self, tick: i32) -> bool {
+        if self.a_to_b {
+            tick < self.last_start + self.spacing
+        } else {
+            tick >= self.last_start + (ARRAY_TICKS - 1) * self.spacing
+        }
+    }
+}
+
+/// Run an order against a pool.
+pub fn run(pool: &Whirlpool, order: Order, mut trace: Option<&mut Trace>) -> Result<Outcome, QuoteError> {
+    let a_to_b = order.a_to_b;
+    let limit = match (order.sqrt_price_limit, a_to_b) {
+        (0, true) => MIN_SQRT_PRICE,
+        (0, false) => MAX_SQRT_PRICE,
+        (limit, _) => limit,
+    };
+    if !(MIN_SQRT_PRICE..=MAX_SQRT_PRICE).contains(&limit) {
+        return Err(quote_error("sqrt_price_out_of_bounds"));
+    }
+    if (a_to_b && limit > pool.sqrt_price) || (!a_to_b && limit < pool.sqrt_price) {
+        return Err(quote_error("invalid_sqrt_price_limit_direction"));
+    }
+    if order.amount == 0 {
+        return Err(quote_error("zero_tradable_amount"));
+    }
+    let sequence = Sequence::of(pool, a_to_b)?;
+    let mut remaining = order.amount;
+    let mut calculated = 0u64;
+    let mut fee_amount = 0u64;
+    let mut price = pool.sqrt_price;
+    let mut tick = pool.tick;
+    let mut liquidity = pool.liquidity;
+    let mut ticks_crossed = 0;
+    let mut exhausted = false;
+    // Ticks at or below the current one: the next to the left is the last of them, the next to the right follows.
+    let mut below = pool.ticks.partition_point(|entry| entry.index <= tick);
+
+    while remaining > 0 && price != limit {
+        if exhausted {
+            return Err(quote_error("tick_array_sequence_invalid_index"));
+        }
+        let next = if a_to_b {
+            below.checked_sub(1).and_then(|position| pool.ticks.get(position))
+        } else {
+            pool.ticks.get(below)
+        }
+        .filter(|entry| sequence.contains(entry.index));
+        let (next_index, next_price) = match next {
+            Some(entry) => (entry.index, entry.sqrt_price),
+            None => (sequence.end(), sqrt_price_of_tick(sequence.end())),
+        };
+        let target = if a_to_b { limit.max(next_price) } else { limit.min(next_price) };
+        let step = step::compute(
+            remaining,
+            u32::from(pool.fee_rate),
+            liquidity,
+            price,
+            target,
+            order.exact_in,
+            a_to_b,
+        )?;
+        let (used, gained) = if order.exact_in {
+            (step.amount_in.checked_add(step.fee_amount), Some(step.amount_out))
+        } else {
+            (Some(step.amount_out), step.amount_in.checked_add(step.fee_amount))
+        };
+        remaining = used
+            .and_then(|used| remaining.checked_sub(used))
+            .ok_or(quote_error("amount_remaining_overflow"))?;
+        calculated = gained
+            .and_then(|gained| calculated.checked_add(gained))
+            .ok_or(quote_error("amount_calc_overflow"))?;
+        fee_amount = fee_amount
+            .checked_add(step.fee_amount)
+            .ok_or(quote_error("amount_calc_overflow"))?;
+        if let Some(trace) = trace.as_deref_mut() {
+            trace.add_fee(step.fee_amount, pool.protocol_fee_rate, liquidity)?;
+        }
+        if step.next_price == next_price {
+            if let Some(entry) = next {
+                liquidity = if a_to_b {
+                    entry.liquidity_net.checked_neg()
+                } else {
+                    Some(entry.liquidity_net)
+                }
+                .and_then(|delta| liquidity.checked_add_signed(delta))
+                .ok_or(quote_error("liquidity_overflow"))?;
+                ticks_crossed += 1;
+                if a_to_b {
+                    below -= 1;
+                } else {
+                    below += 1;
+                }
+                if let Some(trace) = trace.as_deref_mut() {
+                    trace.crossings.push((entry.index, trace.fee_growth));
+                }
+            }
+            exhausted = sequence.exhausted_after(next_index);
+            tick = if a_to_b { next_index - 1 } else { next_index };
+        } else if step.next_price != price {
+            tick = tick_of_sqrt_price(step.next_price);
+        }
+        price = step.next_price;
+    }
+
+    if remaining > 0 && !order.exact_in && order.sqrt_price_limit == 0 {
+        return Err(quote_error("partial_fill_error"));
+    }
+    let moved = order.amount - remaining;
+    let (amount_in, amount_out) = if order.exact_in {
+        (moved, calculated)
+    } else {
+        (calculated, moved)
+    };
+    Ok(Outcome {
+        amount_in,
+        amount_out,
+        fee_amount,
+        sqrt_price: price,
+        tick,
+        liquidity,
+        ticks_crossed,
+    })
+}
+
+impl Trace {
+    fn add_fee(&mut self, fee: u64, protocol_fee_rate: u16, liquidity: u128) -> Result<(), QuoteError> {
+        let protocol = u64::try_from(u128::from(fee) * u128::from(protocol_fee_rate) / 10_000)
+            .map_err(|_| quote_error("number_cast_error"))?;
+        let to_positions = fee
+            .checked_sub(protocol)
+            .ok_or(quote_error("number_cast_error"))?;
+        self.protocol_fee = self.protocol_fee.wrapping_add(protocol);
+        if let Some(growth) = (u128::from(to_positions) << 64).checked_div(liquidity) {
+            self.fee_growth = self.fee_growth.wrapping_add(growth);
+        }
+        Ok(())
+    }
+}
