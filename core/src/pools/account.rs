@@ -15,7 +15,10 @@ impl Pubkey {
         let mut bytes = [0u8; 32];
         match bs58::decode(text).onto(&mut bytes) {
             Ok(32) => Ok(Self(bytes)),
-            _ => refuse("bad_address", format!("{text:.60?} is not a base58 address of 32 bytes")),
+            _ => refuse(
+                "bad_address",
+                format!("{text:.60?} is not a base58 address of 32 bytes"),
+            ),
         }
     }
 }
@@ -53,7 +56,10 @@ pub fn bytes_at<const N: usize>(data: &[u8], offset: usize) -> Result<[u8; N], R
             || {
                 refuse(
                     "short_data",
-                    format!("{N} bytes wanted at offset {offset}, the account has {}", data.len()),
+                    format!(
+                        "{N} bytes wanted at offset {offset}, the account has {}",
+                        data.len()
+                    ),
                 )
             },
             Ok,

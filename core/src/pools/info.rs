@@ -17,7 +17,11 @@ pub fn describe<'py>(py: Python<'py>, pool: &Pool) -> PyResult<Bound<'py, PyDict
             info.set_item("liquidity", pool.liquidity)?;
             info.set_item("sqrt_price", pool.sqrt_price)?;
             info.set_item("tick", pool.tick)?;
-            let ticks: Vec<(i32, i128)> = pool.ticks.iter().map(|tick| (tick.index, tick.liquidity_net)).collect();
+            let ticks: Vec<(i32, i128)> = pool
+                .ticks
+                .iter()
+                .map(|tick| (tick.index, tick.liquidity_net))
+                .collect();
             info.set_item("ticks", ticks)?;
         }
         Venue::RaydiumV4(pool) => {

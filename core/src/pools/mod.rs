@@ -100,7 +100,13 @@ pub struct Movement {
 }
 
 impl Movement {
-    fn constant_product(a_to_b: bool, reserves: (u64, u64), amount_in: u64, amount_out: u64, fee: u64) -> Self {
+    fn constant_product(
+        a_to_b: bool,
+        reserves: (u64, u64),
+        amount_in: u64,
+        amount_out: u64,
+        fee: u64,
+    ) -> Self {
         let price = |given: u64, taken: u64| {
             let rate = taken as f64 / given as f64;
             if a_to_b { rate } else { rate.recip() }
@@ -145,16 +151,29 @@ pub struct Pool {
 
 impl Pool {
     /// Read a pool from its accounts, or refuse.
-    pub fn parse(protocol: Protocol, address: Pubkey, accounts: Vec<Account>, clock: Clock) -> Result<Self, Refused> {
+    pub fn parse(
+        protocol: Protocol,
+        address: Pubkey,
+        accounts: Vec<Account>,
+        clock: Clock,
+    ) -> Result<Self, Refused> {
         for (position, account) in accounts.iter().enumerate() {
-            if accounts[..position].iter().any(|other| other.address == account.address) {
-                return error::refuse("duplicate_account", format!("{} is given twice", account.address));
+            if accounts[..position]
+                .iter()
+                .any(|other| other.address == account.address)
+            {
+                return error::refuse(
+                    "duplicate_account",
+                    format!("{} is given twice", account.address),
+                );
             }
         }
         let venue = match protocol {
             Protocol::Whirlpool => Venue::Whirlpool(Whirlpool::parse(address, &accounts, clock)?),
             Protocol::RaydiumV4 => Venue::RaydiumV4(RaydiumV4::parse(address, &accounts, clock)?),
-            Protocol::RaydiumCpmm => Venue::RaydiumCpmm(RaydiumCpmm::parse(address, &accounts, clock)?),
+            Protocol::RaydiumCpmm => {
+                Venue::RaydiumCpmm(RaydiumCpmm::parse(address, &accounts, clock)?)
+            }
         };
         Ok(Self {
             address,
@@ -248,7 +267,8 @@ impl Pool {
                 (wide(taken, kept), wide(given, pool.fee_denominator))
             }
             Venue::RaydiumCpmm(pool) => {
-                let ((given, taken), (kept, whole)) = (moved(pool.reserves(a_to_b)), pool.kept(a_to_b));
+                let ((given, taken), (kept, whole)) =
+                    (moved(pool.reserves(a_to_b)), pool.kept(a_to_b));
                 (wide(taken, kept), wide(given, whole))
             }
         };

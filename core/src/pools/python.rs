@@ -11,7 +11,12 @@ use super::account::{Account, Pubkey};
 use super::error::{QuoteError, Refused};
 use super::{Clock, Movement, Order, Pool, Protocol, snapshot};
 
-create_exception!(pipeline._core, PoolRefused, PyValueError, "Accounts that are not a pool which can be quoted exactly.");
+create_exception!(
+    pipeline._core,
+    PoolRefused,
+    PyValueError,
+    "Accounts that are not a pool which can be quoted exactly."
+);
 create_exception!(
     pipeline._core,
     QuoteFailed,
@@ -106,7 +111,6 @@ impl PyPoolQuote {
 #[pyclass(frozen, name = "Pool", module = "pipeline._core")]
 #[derive(Clone)]
 pub struct PyPool(pub Arc<Pool>);
-
 
 #[pymethods]
 impl PyPool {
@@ -206,7 +210,12 @@ impl PyPool {
     }
 
     #[pyo3(signature = (a_to_b, amount_in, sqrt_price_limit = 0))]
-    fn quote_in(&self, a_to_b: bool, amount_in: u64, sqrt_price_limit: u128) -> PyResult<PyPoolQuote> {
+    fn quote_in(
+        &self,
+        a_to_b: bool,
+        amount_in: u64,
+        sqrt_price_limit: u128,
+    ) -> PyResult<PyPoolQuote> {
         Ok(PyPoolQuote(self.0.quote(Order {
             a_to_b,
             amount: amount_in,
@@ -216,7 +225,12 @@ impl PyPool {
     }
 
     #[pyo3(signature = (a_to_b, amount_out, sqrt_price_limit = 0))]
-    fn quote_out(&self, a_to_b: bool, amount_out: u64, sqrt_price_limit: u128) -> PyResult<PyPoolQuote> {
+    fn quote_out(
+        &self,
+        a_to_b: bool,
+        amount_out: u64,
+        sqrt_price_limit: u128,
+    ) -> PyResult<PyPoolQuote> {
         Ok(PyPoolQuote(self.0.quote(Order {
             a_to_b,
             amount: amount_out,
@@ -246,7 +260,10 @@ impl PyPool {
     }
 
     /// The raw accounts, with every swap since `parse` written into them.
-    fn accounts<'py>(&self, py: Python<'py>) -> PyResult<Vec<(String, String, Bound<'py, PyBytes>)>> {
+    fn accounts<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Vec<(String, String, Bound<'py, PyBytes>)>> {
         let Some(accounts) = &self.0.accounts else {
             return Err(Refused {
                 reason: "no_accounts",
@@ -269,7 +286,9 @@ impl PyPool {
     }
 
     fn __eq__(&self, other: &Self) -> bool {
-        self.0.address == other.0.address && self.0.clock == other.0.clock && self.0.venue == other.0.venue
+        self.0.address == other.0.address
+            && self.0.clock == other.0.clock
+            && self.0.venue == other.0.venue
     }
 
     fn __repr__(&self) -> String {

@@ -65,25 +65,42 @@ impl RaydiumCpmm {
     pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
         let program = Pubkey::parse(PROGRAM)?;
         let find = |key: Pubkey, what: &str| {
-            accounts.iter().find(|account| account.address == key).map_or_else(
-                || refuse("missing_account", format!("the {what} {key} is not among the accounts")),
-                Ok,
-            )
+            accounts
+                .iter()
+                .find(|account| account.address == key)
+                .map_or_else(
+                    || {
+                        refuse(
+                            "missing_account",
+                            format!("the {what} {key} is not among the accounts"),
+                        )
+                    },
+                    Ok,
+                )
         };
         let owned = |account: &Account, discriminator: [u8; 8], length: usize, what: &str| {
             if account.owner != program {
                 return refuse(
                     "wrong_owner",
-                    format!("{} is owned by {}, not by Raydium CPMM", account.address, account.owner),
+                    format!(
+                        "{} is owned by {}, not by Raydium CPMM",
+                        account.address, account.owner
+                    ),
                 );
             }
             if bytes_at::<8>(&account.data, 0)? != discriminator {
-                return refuse("wrong_discriminator", format!("{} is not a CPMM {what}", account.address));
+                return refuse(
+                    "wrong_discriminator",
+                    format!("{} is not a CPMM {what}", account.address),
+                );
             }
             if account.data.len() != length {
                 return refuse(
                     "short_data",
-                    format!("a CPMM {what} has {length} bytes, this one {}", account.data.len()),
+                    format!(
+                        "a CPMM {what} has {length} bytes, this one {}",
+                        account.data.len()
+                    ),
                 );
             }
             Ok(())
@@ -100,23 +117,45 @@ impl RaydiumCpmm {
         }
         let config_key = key_at(data, pool::CONFIG)?;
         let config_account = find(config_key, "configuration")?;
-        owned(config_account, CONFIG_DISCRIMINATOR, CONFIG_LENGTH, "configuration")?;
+        owned(
+            config_account,
+            CONFIG_DISCRIMINATOR,
+            CONFIG_LENGTH,
+            "configuration",
+        )?;
         let rates = &config_account.data;
         let mints = [key_at(data, pool::MINTS[0])?, key_at(data, pool::MINTS[1])?];
-        let vaults = [key_at(data, pool::VAULTS[0])?, key_at(data, pool::VAULTS[1])?];
-        let ignored = [address, config_key, key_at(data, pool::OBSERVATION)?, key_at(data, pool::LP_MINT)?];
-        for account in accounts.iter().filter(|account| !ignored.contains(&account.address)) {
+        let vaults = [
+            key_at(data, pool::VAULTS[0])?,
+            key_at(data, pool::VAULTS[1])?,
+        ];
+        let ignored = [
+            address,
+            config_key,
+            key_at(data, pool::OBSERVATION)?,
+            key_at(data, pool::LP_MINT)?,
+        ];
+        for account in accounts
+            .iter()
+            .filter(|account| !ignored.contains(&account.address))
+        {
             token::check_companion(account, &vaults, &mints)?;
         }
         let owed = |side: usize| -> Result<u64, Refused> {
-            let parts = [pool::PROTOCOL_FEES[side], pool::FUND_FEES[side], pool::CREATOR_FEES[side]];
+            let parts = [
+                pool::PROTOCOL_FEES[side],
+                pool::FUND_FEES[side],
+                pool::CREATOR_FEES[side],
+            ];
             parts.iter().try_fold(0u64, |sum, offset| {
                 sum.checked_add(u64_at(data, *offset)?)
                     .map_or_else(|| refuse("bad_pool", "fees owed overflow"), Ok)
             })
         };
         let balance = |side: usize| token::vault_balance(find(vaults[side], "vault")?, mints[side]);
-        let transfer_fee = |side: usize| token::transfer_fee_of(accounts, mints[side], vaults[side], clock.epoch());
+        let transfer_fee = |side: usize| {
+            token::transfer_fee_of(accounts, mints[side], vaults[side], clock.epoch())
+        };
         let creator_fee_rate = match u8_at(data, pool::CREATOR_FEE_ENABLED)? {
             0 => 0,
             _ => u64_at(rates, config::CREATOR_FEE)?,
@@ -157,7 +196,11 @@ impl RaydiumCpmm {
     /// What the pool trades with: (given, taken).
     pub fn reserves(&self, a_to_b: bool) -> (u64, u64) {
         let side = |side: usize| self.vaults[side] - self.owed[side];
-        if a_to_b { (side(0), side(1)) } else { (side(1), side(0)) }
+        if a_to_b {
+            (side(0), side(1))
+        } else {
+            (side(1), side(0))
+        }
     }
 
     fn creator_on_input(&self, a_to_b: bool) -> bool {
@@ -196,7 +239,10 @@ impl RaydiumCpmm {
             return Err(quote_error("empty_pool"));
         }
         let (x, y) = (u128::from(given), u128::from(taken));
-        let (trade_rate, creator_rate) = (u128::from(self.trade_fee_rate), u128::from(self.creator_fee_rate));
+        let (trade_rate, creator_rate) = (
+            u128::from(self.trade_fee_rate),
+            u128::from(self.creator_fee_rate),
+        );
         let on_input = self.creator_on_input(a_to_b);
         if on_input && trade_rate + creator_rate == 0 {
             // The program divides the fee by the sum of both rates.
@@ -212,11 +258,20 @@ impl RaydiumCpmm {
             }
             let net = entered - (entered * input_rate).div_ceil(UNIT);
             let swapped = y * net / (x + net);
-            let creator = if on_input { 0 } else { (swapped * creator_rate).div_ceil(UNIT) };
+            let creator = if on_input {
+                0
+            } else {
+                (swapped * creator_rate).div_ceil(UNIT)
+            };
             (entered, net, swapped, swapped - creator)
         } else {
-            let left = u128::from(fee_out.map_or(Ok(order.amount), |fee| fee.before(order.amount))?);
-            let swapped = if on_input { left } else { before_fee(left, creator_rate) };
+            let left =
+                u128::from(fee_out.map_or(Ok(order.amount), |fee| fee.before(order.amount))?);
+            let swapped = if on_input {
+                left
+            } else {
+                before_fee(left, creator_rate)
+            };
             if swapped >= y {
                 return Err(quote_error("insufficient_vault"));
             }
@@ -245,15 +300,24 @@ impl RaydiumCpmm {
         } else {
             swapped - left
         };
-        let trade_fee = if on_input { total_fee - creator } else { total_fee };
+        let trade_fee = if on_input {
+            total_fee - creator
+        } else {
+            total_fee
+        };
         let fees = Fees {
             protocol: narrow(trade_fee * u128::from(self.protocol_fee_rate) / UNIT)?,
             fund: narrow(trade_fee * u128::from(self.fund_fee_rate) / UNIT)?,
             creator: narrow(creator)?,
             creator_on_input: on_input,
         };
-        let mut movement =
-            Movement::constant_product(a_to_b, (given, taken), vault_in, narrow(swapped)?, narrow(total_fee)?);
+        let mut movement = Movement::constant_product(
+            a_to_b,
+            (given, taken),
+            vault_in,
+            narrow(swapped)?,
+            narrow(total_fee)?,
+        );
         movement.amount_in = sent;
         movement.amount_out = received;
         movement.vault_out = vault_out;
@@ -271,11 +335,19 @@ impl RaydiumCpmm {
         const OVERFLOW: QuoteError = quote_error("overflow");
         let (movement, fees) = self.execute(order)?;
         let (side_in, side_out) = if order.a_to_b { (0, 1) } else { (1, 0) };
-        let creator_side = if fees.creator_on_input { side_in } else { side_out };
+        let creator_side = if fees.creator_on_input {
+            side_in
+        } else {
+            side_out
+        };
         let mut next = self.clone();
         next.vaults[side_in] += movement.vault_in;
         next.vaults[side_out] -= movement.vault_out;
-        let charged = [(side_in, fees.protocol), (side_in, fees.fund), (creator_side, fees.creator)];
+        let charged = [
+            (side_in, fees.protocol),
+            (side_in, fees.fund),
+            (creator_side, fees.creator),
+        ];
         for (side, fee) in charged {
             next.owed[side] = next.owed[side].checked_add(fee).ok_or(OVERFLOW)?;
         }
@@ -293,7 +365,11 @@ impl RaydiumCpmm {
             ];
             for (offset, (_, fee)) in offsets.into_iter().zip(charged) {
                 let owed = u64_at(&data, offset).map_err(|_| UNREADABLE)?;
-                put(&mut data, offset, &owed.checked_add(fee).ok_or(OVERFLOW)?.to_le_bytes());
+                put(
+                    &mut data,
+                    offset,
+                    &owed.checked_add(fee).ok_or(OVERFLOW)?.to_le_bytes(),
+                );
             }
             put(&mut data, pool::RECENT_EPOCH, &clock.epoch().to_le_bytes());
             let vault = |side: usize| key_at(&data, pool::VAULTS[side]).map_err(|_| UNREADABLE);

@@ -39,20 +39,37 @@ impl RaydiumV4 {
     /// Read a pool from its account and both vaults.
     pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
         let find = |key: Pubkey, what: &str| {
-            accounts.iter().find(|account| account.address == key).map_or_else(
-                || refuse("missing_account", format!("the {what} {key} is not among the accounts")),
-                Ok,
-            )
+            accounts
+                .iter()
+                .find(|account| account.address == key)
+                .map_or_else(
+                    || {
+                        refuse(
+                            "missing_account",
+                            format!("the {what} {key} is not among the accounts"),
+                        )
+                    },
+                    Ok,
+                )
         };
         let pool = find(address, "pool")?;
         if pool.owner != Pubkey::parse(PROGRAM)? {
-            return refuse("wrong_owner", format!("{address} is owned by {}, not by Raydium AMM v4", pool.owner));
+            return refuse(
+                "wrong_owner",
+                format!(
+                    "{address} is owned by {}, not by Raydium AMM v4",
+                    pool.owner
+                ),
+            );
         }
         let data = &pool.data;
         if data.len() != LENGTH {
             return refuse(
                 "short_data",
-                format!("an AMM v4 account has {LENGTH} bytes, this one {}", data.len()),
+                format!(
+                    "an AMM v4 account has {LENGTH} bytes, this one {}",
+                    data.len()
+                ),
             );
         }
         match u64_at(data, STATUS)? {
@@ -78,7 +95,10 @@ impl RaydiumV4 {
         }
         for vault in [coin_vault, pc_vault] {
             if !token::is_classic(find(vault, "vault")?) {
-                return refuse("wrong_owner", format!("vault {vault} is not under the classic token program"));
+                return refuse(
+                    "wrong_owner",
+                    format!("vault {vault} is not under the classic token program"),
+                );
             }
         }
         let this = Self {
@@ -98,7 +118,10 @@ impl RaydiumV4 {
     /// Refuse figures that no working pool has.
     pub fn check(&self) -> Result<(), Refused> {
         if self.fee_numerator >= self.fee_denominator {
-            return refuse("bad_pool", format!("fee {}/{}", self.fee_numerator, self.fee_denominator));
+            return refuse(
+                "bad_pool",
+                format!("fee {}/{}", self.fee_numerator, self.fee_denominator),
+            );
         }
         if self.owed_a > self.vault_a || self.owed_b > self.vault_b {
             return refuse("bad_pool", "more profit is owed than the vaults hold");
@@ -123,7 +146,10 @@ impl RaydiumV4 {
             return Err(quote_error("empty_pool"));
         }
         let (x, y) = (u128::from(given), u128::from(taken));
-        let (numerator, denominator) = (u128::from(self.fee_numerator), u128::from(self.fee_denominator));
+        let (numerator, denominator) = (
+            u128::from(self.fee_numerator),
+            u128::from(self.fee_denominator),
+        );
         let amount = u128::from(order.amount);
         let (amount_in, net, amount_out) = if order.exact_in {
             let fee = (amount * numerator).div_ceil(denominator);
@@ -140,8 +166,15 @@ impl RaydiumV4 {
         if amount_in == 0 || amount_out == 0 {
             return Err(quote_error("invalid_input"));
         }
-        let (amount_in, amount_out) = (u64::try_from(amount_in).map_err(|_| OVERFLOW)?, amount_out as u64);
-        let vault = if order.a_to_b { self.vault_a } else { self.vault_b };
+        let (amount_in, amount_out) = (
+            u64::try_from(amount_in).map_err(|_| OVERFLOW)?,
+            amount_out as u64,
+        );
+        let vault = if order.a_to_b {
+            self.vault_a
+        } else {
+            self.vault_b
+        };
         vault.checked_add(amount_in).ok_or(OVERFLOW)?;
         Ok(Movement::constant_product(
             order.a_to_b,
@@ -153,7 +186,12 @@ impl RaydiumV4 {
     }
 
     /// Compute a swap and the pool after it; write the vaults when there are accounts.
-    pub fn swap(&self, address: Pubkey, order: Order, accounts: Option<&mut Vec<Account>>) -> Result<(Self, Movement), QuoteError> {
+    pub fn swap(
+        &self,
+        address: Pubkey,
+        order: Order,
+        accounts: Option<&mut Vec<Account>>,
+    ) -> Result<(Self, Movement), QuoteError> {
         let movement = self.quote(order)?;
         let mut next = self.clone();
         let (vault_in, vault_out) = if order.a_to_b {
@@ -170,7 +208,11 @@ impl RaydiumV4 {
                 .find(|account| account.address == address)
                 .map(|account| account.data.clone())
                 .ok_or(UNREADABLE)?;
-            let (at_in, at_out) = if order.a_to_b { (COIN_VAULT, PC_VAULT) } else { (PC_VAULT, COIN_VAULT) };
+            let (at_in, at_out) = if order.a_to_b {
+                (COIN_VAULT, PC_VAULT)
+            } else {
+                (PC_VAULT, COIN_VAULT)
+            };
             let vault = |offset| key_at(&data, offset).map_err(|_| UNREADABLE);
             token::move_balance(accounts, vault(at_in)?, movement.vault_in, true)?;
             token::move_balance(accounts, vault(at_out)?, movement.vault_out, false)?;

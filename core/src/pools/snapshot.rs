@@ -35,7 +35,8 @@ impl Writer {
             basis_points: 0,
             maximum: 0,
         });
-        self.put(&fee.basis_points.to_le_bytes()).put(&fee.maximum.to_le_bytes())
+        self.put(&fee.basis_points.to_le_bytes())
+            .put(&fee.maximum.to_le_bytes())
     }
 }
 
@@ -97,7 +98,8 @@ pub fn write(pool: &Pool) -> Result<Vec<u8>, Refused> {
                 .transfer_fee(pool.transfer_fee_a)
                 .transfer_fee(pool.transfer_fee_b);
             for tick in pool.ticks.iter() {
-                out.put(&tick.index.to_le_bytes()).put(&tick.liquidity_net.to_le_bytes());
+                out.put(&tick.index.to_le_bytes())
+                    .put(&tick.liquidity_net.to_le_bytes());
             }
         }
         Venue::RaydiumV4(pool) => {
@@ -115,7 +117,13 @@ pub fn write(pool: &Pool) -> Result<Vec<u8>, Refused> {
         }
     }
     if out.0.len() > LIMIT {
-        return refuse("too_large", format!("the snapshot has {} bytes, the limit is {LIMIT}", out.0.len()));
+        return refuse(
+            "too_large",
+            format!(
+                "the snapshot has {} bytes, the limit is {LIMIT}",
+                out.0.len()
+            ),
+        );
     }
     Ok(out.0)
 }
@@ -124,7 +132,10 @@ pub fn write(pool: &Pool) -> Result<Vec<u8>, Refused> {
 pub fn read(data: &[u8]) -> Result<Pool, Refused> {
     let mut input = Reader { data, at: 0 };
     if input.take::<4>()? != MAGIC {
-        return refuse("bad_snapshot", "this is not a pool snapshot of this version");
+        return refuse(
+            "bad_snapshot",
+            "this is not a pool snapshot of this version",
+        );
     }
     let [number] = input.take::<1>()?;
     let Some(protocol) = Protocol::of(number) else {
@@ -185,7 +196,11 @@ pub fn read(data: &[u8]) -> Result<Pool, Refused> {
     })
 }
 
-fn read_whirlpool(input: &mut Reader<'_>, mint_a: Pubkey, mint_b: Pubkey) -> Result<Whirlpool, Refused> {
+fn read_whirlpool(
+    input: &mut Reader<'_>,
+    mint_a: Pubkey,
+    mint_b: Pubkey,
+) -> Result<Whirlpool, Refused> {
     let mut pool = Whirlpool {
         tick_spacing: u16::from_le_bytes(input.take()?),
         fee_rate: u16::from_le_bytes(input.take()?),
@@ -206,7 +221,10 @@ fn read_whirlpool(input: &mut Reader<'_>, mint_a: Pubkey, mint_b: Pubkey) -> Res
         let liquidity_net = i128::from_le_bytes(input.take()?);
         let in_order = ticks.last().is_none_or(|last| last.index < index);
         if !in_order || !(MIN_TICK..=MAX_TICK).contains(&index) {
-            return refuse("bad_snapshot", format!("tick {index} is out of order or range"));
+            return refuse(
+                "bad_snapshot",
+                format!("tick {index} is out of order or range"),
+            );
         }
         ticks.push(Tick {
             index,

@@ -52,7 +52,11 @@ impl TransferFee {
             self.fee(sent)
         };
         let sent = amount.checked_add(fee).ok_or(FAILED)?;
-        if self.fee(sent) == fee { Ok(sent) } else { Err(FAILED) }
+        if self.fee(sent) == fee {
+            Ok(sent)
+        } else {
+            Err(FAILED)
+        }
     }
 }
 
@@ -61,15 +65,27 @@ pub fn vault_balance(account: &Account, mint: Pubkey) -> Result<u64, Refused> {
     let (address, data) = (account.address, &account.data);
     let is_2022 = is_token_2022(account)?;
     if data.len() < ACCOUNT_LENGTH || (!is_2022 && data.len() != ACCOUNT_LENGTH) {
-        return refuse("short_data", format!("vault {address} is not a token account: {} bytes", data.len()));
+        return refuse(
+            "short_data",
+            format!(
+                "vault {address} is not a token account: {} bytes",
+                data.len()
+            ),
+        );
     }
     if key_at(data, 0)? != mint {
-        return refuse("foreign_account", format!("vault {address} holds another mint than the pool's {mint}"));
+        return refuse(
+            "foreign_account",
+            format!("vault {address} holds another mint than the pool's {mint}"),
+        );
     }
     match u8_at(data, STATE)? {
         1 => u64_at(data, BALANCE),
         2 => refuse("frozen_vault", format!("vault {address} is frozen")),
-        state => refuse("bad_vault", format!("vault {address} has the state {state}")),
+        state => refuse(
+            "bad_vault",
+            format!("vault {address} has the state {state}"),
+        ),
     }
 }
 
@@ -79,19 +95,29 @@ fn is_token_2022(account: &Account) -> Result<bool, Refused> {
         TOKEN_2022 => Ok(true),
         owner => refuse(
             "wrong_owner",
-            format!("{} is owned by {owner}, not by a token program", account.address),
+            format!(
+                "{} is owned by {owner}, not by a token program",
+                account.address
+            ),
         ),
     }
 }
 
 /// Accept an account that stands beside a pool only if it is one of its vaults or mints.
-pub fn check_companion(account: &Account, vaults: &[Pubkey; 2], mints: &[Pubkey; 2]) -> Result<(), Refused> {
+pub fn check_companion(
+    account: &Account,
+    vaults: &[Pubkey; 2],
+    mints: &[Pubkey; 2],
+) -> Result<(), Refused> {
     if let Some(side) = vaults.iter().position(|vault| *vault == account.address) {
         vault_balance(account, mints[side]).map(drop)
     } else if mints.contains(&account.address) {
         mint_transfer_fee(account, 0).map(drop)
     } else {
-        refuse("unexpected_account", format!("{} is no account of this pool", account.address))
+        refuse(
+            "unexpected_account",
+            format!("{} is no account of this pool", account.address),
+        )
     }
 }
 
@@ -113,7 +139,10 @@ pub fn transfer_fee_of(
         && is_token_2022(account)?
         && extension(&account.data, 2, TRANSFER_FEE_AMOUNT)?.is_some()
     {
-        return refuse("missing_account", format!("mint {mint} charges transfer fees and must be given"));
+        return refuse(
+            "missing_account",
+            format!("mint {mint} charges transfer fees and must be given"),
+        );
     }
     Ok(None)
 }
@@ -121,7 +150,10 @@ pub fn transfer_fee_of(
 fn mint_transfer_fee(account: &Account, epoch: u64) -> Result<Option<TransferFee>, Refused> {
     let data = &account.data;
     let is_2022 = is_token_2022(account)?;
-    if data.len() < MINT_LENGTH || (!is_2022 && data.len() != MINT_LENGTH) || u8_at(data, MINT_INITIALIZED)? != 1 {
+    if data.len() < MINT_LENGTH
+        || (!is_2022 && data.len() != MINT_LENGTH)
+        || u8_at(data, MINT_INITIALIZED)? != 1
+    {
         return refuse("bad_mint", format!("{} is not a mint", account.address));
     }
     if !is_2022 {
@@ -137,7 +169,10 @@ fn mint_transfer_fee(account: &Account, epoch: u64) -> Result<Option<TransferFee
         basis_points: u16_at(config, schedule + 16)?,
     };
     if u128::from(fee.basis_points) > WHOLE {
-        return refuse("bad_mint", format!("{} charges more than all", account.address));
+        return refuse(
+            "bad_mint",
+            format!("{} charges more than all", account.address),
+        );
     }
     Ok((fee.basis_points > 0).then_some(fee))
 }
@@ -148,7 +183,10 @@ fn extension(data: &[u8], kind: u8, wanted: u16) -> Result<Option<&[u8]>, Refuse
         return Ok(None);
     }
     if u8_at(data, ACCOUNT_LENGTH)? != kind {
-        return refuse("bad_extension", "a Token-2022 account is of another kind than its place wants");
+        return refuse(
+            "bad_extension",
+            "a Token-2022 account is of another kind than its place wants",
+        );
     }
     let mut at = ACCOUNT_LENGTH + 1;
     while at + 4 <= data.len() {
@@ -158,7 +196,10 @@ fn extension(data: &[u8], kind: u8, wanted: u16) -> Result<Option<&[u8]>, Refuse
             break;
         }
         let Some(body) = data.get(at + 4..end) else {
-            return refuse("bad_extension", "a Token-2022 extension runs past the end of its account");
+            return refuse(
+                "bad_extension",
+                "a Token-2022 extension runs past the end of its account",
+            );
         };
         if type_ == wanted {
             return Ok(Some(body));
@@ -169,7 +210,12 @@ fn extension(data: &[u8], kind: u8, wanted: u16) -> Result<Option<&[u8]>, Refuse
 }
 
 /// Move a vault's balance, where the vault is among the accounts.
-pub fn move_balance(accounts: &mut [Account], vault: Pubkey, amount: u64, incoming: bool) -> Result<(), QuoteError> {
+pub fn move_balance(
+    accounts: &mut [Account],
+    vault: Pubkey,
+    amount: u64,
+    incoming: bool,
+) -> Result<(), QuoteError> {
     let Some(account) = accounts.iter_mut().find(|account| account.address == vault) else {
         return Ok(());
     };

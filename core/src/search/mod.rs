@@ -75,7 +75,11 @@ fn pair_of(tokens: (Pubkey, Pubkey)) -> (Pubkey, Pubkey) {
 
 fn to_float(value: U256) -> f64 {
     let scale = 18_446_744_073_709_551_616.0;
-    value.as_limbs().iter().rev().fold(0.0, |sum, limb| sum * scale + *limb as f64)
+    value
+        .as_limbs()
+        .iter()
+        .rev()
+        .fold(0.0, |sum, limb| sum * scale + *limb as f64)
 }
 
 impl Searcher {
@@ -95,7 +99,11 @@ impl Searcher {
     /// Take a pool's newest state.
     pub fn upsert(&mut self, id: u32, pool: Arc<Pool>) {
         let tokens = pool.mints();
-        if self.entries.get(&id).is_none_or(|entry| entry.tokens != tokens) {
+        if self
+            .entries
+            .get(&id)
+            .is_none_or(|entry| entry.tokens != tokens)
+        {
             self.remove(id);
             let ids = self.pairs.entry(pair_of(tokens)).or_default();
             let position = ids.partition_point(|other| *other < id);
@@ -105,7 +113,14 @@ impl Searcher {
             let (taken, given) = pool.marginal_rate(a_to_b, None);
             to_float(taken) / to_float(given)
         });
-        self.entries.insert(id, Entry { pool, tokens, rates });
+        self.entries.insert(
+            id,
+            Entry {
+                pool,
+                tokens,
+                rates,
+            },
+        );
     }
 
     /// Forget a pool.
@@ -167,7 +182,10 @@ impl Searcher {
         }
         self.examined = examined;
         let rank = |candidate: &Candidate| {
-            let token = self.settlement.iter().position(|token| *token == candidate.token);
+            let token = self
+                .settlement
+                .iter()
+                .position(|token| *token == candidate.token);
             let ids: Vec<u32> = candidate.legs.iter().map(|leg| leg.pool_id).collect();
             (token, std::cmp::Reverse(candidate.net_profit()), ids)
         };
@@ -223,14 +241,18 @@ impl Searcher {
 }
 
 fn describe(token: Pubkey, cost: u64, ids: &[u32], legs: &[Leg<'_>], sized: &Sized) -> Candidate {
-    let legs = ids.iter().zip(legs).zip(&sized.movements).map(|((id, leg), movement)| CandidateLeg {
-        pool_id: *id,
-        pool: leg.pool.address,
-        a_to_b: leg.a_to_b,
-        amount_in: movement.amount_in,
-        amount_out: movement.amount_out,
-        price_impact_bps: movement.price_impact_bps(),
-    });
+    let legs = ids
+        .iter()
+        .zip(legs)
+        .zip(&sized.movements)
+        .map(|((id, leg), movement)| CandidateLeg {
+            pool_id: *id,
+            pool: leg.pool.address,
+            a_to_b: leg.a_to_b,
+            amount_in: movement.amount_in,
+            amount_out: movement.amount_out,
+            price_impact_bps: movement.price_impact_bps(),
+        });
     Candidate {
         token,
         amount_in: sized.amount_in,

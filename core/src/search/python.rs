@@ -82,7 +82,8 @@ impl PySearcher {
     }
 
     fn set_limits(&mut self, token: &str, max_amount_in: u64, cost_in_token: u64) -> PyResult<()> {
-        self.0.set_limits(Pubkey::parse(token)?, max_amount_in, cost_in_token);
+        self.0
+            .set_limits(Pubkey::parse(token)?, max_amount_in, cost_in_token);
         Ok(())
     }
 
@@ -124,7 +125,11 @@ fn to_python(py: Python<'_>, candidate: Candidate) -> PyResult<PyCandidate> {
         amount_in: candidate.amount_in,
         amount_out: candidate.amount_out,
         cost: candidate.cost,
-        legs: candidate.legs.into_iter().map(leg).collect::<PyResult<_>>()?,
+        legs: candidate
+            .legs
+            .into_iter()
+            .map(leg)
+            .collect::<PyResult<_>>()?,
     })
 }
 

@@ -1,6 +1,8 @@
 //! Where the fields of Orca's accounts stand.
 
-use crate::pools::account::{Pubkey, bytes_at, i32_at, i128_at, key_at, u8_at, u16_at, u64_at, u128_at};
+use crate::pools::account::{
+    Pubkey, bytes_at, i32_at, i128_at, key_at, u8_at, u16_at, u64_at, u128_at,
+};
 use crate::pools::error::{Refused, refuse};
 
 use super::tick_math::{MAX_TICK, MIN_TICK, sqrt_price_of_tick};
@@ -78,7 +80,10 @@ pub enum Kind {
 
 /// Recognise an account of the Whirlpool program by its discriminator.
 pub fn kind_of(data: &[u8]) -> Kind {
-    match data.get(..8).and_then(|head| <[u8; 8]>::try_from(head).ok()) {
+    match data
+        .get(..8)
+        .and_then(|head| <[u8; 8]>::try_from(head).ok())
+    {
         Some(POOL_DISCRIMINATOR) => Kind::Pool,
         Some(FIXED_DISCRIMINATOR | DYNAMIC_DISCRIMINATOR) => Kind::TickArray,
         Some(ORACLE_DISCRIMINATOR) => Kind::Oracle,
@@ -92,7 +97,10 @@ pub fn array_header(data: &[u8]) -> Result<ArrayHeader, Refused> {
     if !dynamic && data.len() != FIXED_LENGTH {
         return refuse(
             "short_data",
-            format!("a tick array has {FIXED_LENGTH} bytes, this one {}", data.len()),
+            format!(
+                "a tick array has {FIXED_LENGTH} bytes, this one {}",
+                data.len()
+            ),
         );
     }
     Ok(ArrayHeader {
@@ -106,21 +114,37 @@ pub fn array_header(data: &[u8]) -> Result<ArrayHeader, Refused> {
 pub fn tick_places(data: &[u8], header: &ArrayHeader) -> Result<Vec<(i32, usize)>, Refused> {
     let mut places = Vec::new();
     let mut at = if header.dynamic { 60 } else { 12 };
-    let bitmap = if header.dynamic { u128_at(data, 44)? } else { 0 };
+    let bitmap = if header.dynamic {
+        u128_at(data, 44)?
+    } else {
+        0
+    };
     for offset in 0..ARRAY_TICKS {
         let initialized = match u8_at(data, at)? {
             0 => false,
             1 => true,
-            other => return refuse("bad_tick", format!("tick {offset} of the array has the flag {other}")),
+            other => {
+                return refuse(
+                    "bad_tick",
+                    format!("tick {offset} of the array has the flag {other}"),
+                );
+            }
         };
         if header.dynamic && (bitmap >> offset & 1 == 1) != initialized {
-            return refuse("bad_tick", format!("tick {offset} and the array's bitmap disagree"));
+            return refuse(
+                "bad_tick",
+                format!("tick {offset} and the array's bitmap disagree"),
+            );
         }
         if initialized {
             bytes_at::<{ tick::LENGTH }>(data, at + 1)?;
             places.push((offset, at + 1));
         }
-        at += if initialized || !header.dynamic { 1 + tick::LENGTH } else { 1 };
+        at += if initialized || !header.dynamic {
+            1 + tick::LENGTH
+        } else {
+            1
+        };
     }
     Ok(places)
 }
@@ -132,7 +156,10 @@ pub fn read_ticks(data: &[u8], header: &ArrayHeader, spacing: u16) -> Result<Vec
     if header.start % span != 0 || header.start <= MIN_TICK - span || header.start >= MAX_TICK {
         return refuse(
             "bad_tick_array",
-            format!("start tick {} does not fit tick spacing {spacing}", header.start),
+            format!(
+                "start tick {} does not fit tick spacing {spacing}",
+                header.start
+            ),
         );
     }
     tick_places(data, header)?
@@ -140,7 +167,10 @@ pub fn read_ticks(data: &[u8], header: &ArrayHeader, spacing: u16) -> Result<Vec
         .map(|(offset, at)| {
             let index = header.start + offset * spacing;
             if !(MIN_TICK..=MAX_TICK).contains(&index) {
-                return refuse("bad_tick", format!("initialized tick {index} is out of range"));
+                return refuse(
+                    "bad_tick",
+                    format!("initialized tick {index} is out of range"),
+                );
             }
             Ok(Tick {
                 index,
@@ -176,7 +206,10 @@ pub fn read_pool(data: &[u8]) -> Result<PoolFields, Refused> {
     if data.len() != POOL_LENGTH {
         return refuse(
             "short_data",
-            format!("a Whirlpool account has {POOL_LENGTH} bytes, this one {}", data.len()),
+            format!(
+                "a Whirlpool account has {POOL_LENGTH} bytes, this one {}",
+                data.len()
+            ),
         );
     }
     Ok(PoolFields {

@@ -44,17 +44,29 @@ impl Whirlpool {
     pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
         let program = Pubkey::parse(PROGRAM)?;
         let Some(pool) = accounts.iter().find(|account| account.address == address) else {
-            return refuse("missing_account", format!("no account has the pool's address {address}"));
+            return refuse(
+                "missing_account",
+                format!("no account has the pool's address {address}"),
+            );
         };
         if pool.owner != program {
-            return refuse("wrong_owner", format!("{address} is owned by {}, not by Whirlpool", pool.owner));
+            return refuse(
+                "wrong_owner",
+                format!("{address} is owned by {}, not by Whirlpool", pool.owner),
+            );
         }
         if layout::kind_of(&pool.data) != Kind::Pool {
-            return refuse("wrong_discriminator", format!("{address} is not a Whirlpool account"));
+            return refuse(
+                "wrong_discriminator",
+                format!("{address} is not a Whirlpool account"),
+            );
         }
         let fields = layout::read_pool(&pool.data)?;
         if fields.fee_tier_index != fields.tick_spacing {
-            return refuse("adaptive_fee", "the pool's fee moves with its volatility, which is not quoted");
+            return refuse(
+                "adaptive_fee",
+                "the pool's fee moves with its volatility, which is not quoted",
+            );
         }
         if fields.tick_spacing == 0 {
             return refuse("bad_pool", "tick spacing is 0");
@@ -63,7 +75,11 @@ impl Whirlpool {
         let mut starts = Vec::new();
         for account in accounts.iter().filter(|account| account.address != address) {
             if account.owner != program {
-                super::token::check_companion(account, &[fields.vault_a, fields.vault_b], &[fields.mint_a, fields.mint_b])?;
+                super::token::check_companion(
+                    account,
+                    &[fields.vault_a, fields.vault_b],
+                    &[fields.mint_a, fields.mint_b],
+                )?;
                 continue;
             }
             match layout::kind_of(&account.data) {
@@ -72,14 +88,24 @@ impl Whirlpool {
                     if header.whirlpool != address {
                         return refuse(
                             "foreign_account",
-                            format!("tick array {} belongs to pool {}", account.address, header.whirlpool),
+                            format!(
+                                "tick array {} belongs to pool {}",
+                                account.address, header.whirlpool
+                            ),
                         );
                     }
                     if starts.contains(&header.start) {
-                        return refuse("duplicate_account", format!("two tick arrays start at {}", header.start));
+                        return refuse(
+                            "duplicate_account",
+                            format!("two tick arrays start at {}", header.start),
+                        );
                     }
                     starts.push(header.start);
-                    ticks.extend(layout::read_ticks(&account.data, &header, fields.tick_spacing)?);
+                    ticks.extend(layout::read_ticks(
+                        &account.data,
+                        &header,
+                        fields.tick_spacing,
+                    )?);
                 }
                 Kind::Oracle => {}
                 Kind::Pool | Kind::Other => {
@@ -91,7 +117,8 @@ impl Whirlpool {
             }
         }
         ticks.sort_unstable_by_key(|tick| tick.index);
-        let fee_of = |mint, vault| super::token::transfer_fee_of(accounts, mint, vault, clock.epoch());
+        let fee_of =
+            |mint, vault| super::token::transfer_fee_of(accounts, mint, vault, clock.epoch());
         let this = Self {
             tick_spacing: fields.tick_spacing,
             fee_rate: fields.fee_rate,
@@ -115,16 +142,25 @@ impl Whirlpool {
             return refuse("bad_pool", "tick spacing is 0");
         }
         if !(MIN_SQRT_PRICE..=MAX_SQRT_PRICE).contains(&self.sqrt_price) {
-            return refuse("bad_pool", format!("sqrt price {} is out of range", self.sqrt_price));
+            return refuse(
+                "bad_pool",
+                format!("sqrt price {} is out of range", self.sqrt_price),
+            );
         }
         // After a swap to the left has ended on a tick, the current tick is the one before it.
         if !(MIN_TICK - 1..=MAX_TICK).contains(&self.tick) {
-            return refuse("bad_pool", format!("current tick {} is out of range", self.tick));
+            return refuse(
+                "bad_pool",
+                format!("current tick {} is out of range", self.tick),
+            );
         }
         let floor = sqrt_price_of_tick(self.tick.max(MIN_TICK));
         let ceiling = sqrt_price_of_tick((self.tick + 1).min(MAX_TICK));
         if !(floor..=ceiling).contains(&self.sqrt_price) {
-            return refuse("bad_pool", format!("sqrt price and current tick {} disagree", self.tick));
+            return refuse(
+                "bad_pool",
+                format!("sqrt price and current tick {} disagree", self.tick),
+            );
         }
         Ok(())
     }
@@ -150,7 +186,15 @@ impl Whirlpool {
         let mut trace = swap::Trace::default();
         let (movement, outcome) = self.execute(order, Some(&mut trace))?;
         if let Some(accounts) = accounts {
-            patch::write(address, accounts, order.a_to_b, &outcome, &movement, &trace, clock)?;
+            patch::write(
+                address,
+                accounts,
+                order.a_to_b,
+                &outcome,
+                &movement,
+                &trace,
+                clock,
+            )?;
         }
         let next = Self {
             liquidity: outcome.liquidity,
@@ -161,7 +205,11 @@ impl Whirlpool {
         Ok((next, movement))
     }
 
-    fn execute(&self, order: Order, trace: Option<&mut swap::Trace>) -> Result<(Movement, swap::Outcome), QuoteError> {
+    fn execute(
+        &self,
+        order: Order,
+        trace: Option<&mut swap::Trace>,
+    ) -> Result<(Movement, swap::Outcome), QuoteError> {
         let (fee_in, fee_out) = self.transfer_fees(order.a_to_b);
         let inner = swap::Order {
             a_to_b: order.a_to_b,

@@ -26,10 +26,15 @@ pub fn write(
     let after = write_pool(&mut data, a_to_b, outcome, trace, clock)?;
     pool_account.data = data.into();
     for account in accounts.iter_mut() {
-        if account.address == address || trace.crossings.is_empty() || kind_of(&account.data) != Kind::TickArray {
+        if account.address == address
+            || trace.crossings.is_empty()
+            || kind_of(&account.data) != Kind::TickArray
+        {
             continue;
         }
-        if let Some(patched) = cross_ticks(&account.data, &after, a_to_b, trace).map_err(|_| UNREADABLE)? {
+        if let Some(patched) =
+            cross_ticks(&account.data, &after, a_to_b, trace).map_err(|_| UNREADABLE)?
+        {
             account.data = patched.into();
         }
     }
@@ -81,7 +86,11 @@ fn write_pool(
             fields.fee_growth_a,
         )
     };
-    put(data, growth_at, &growth_given.wrapping_add(trace.fee_growth).to_le_bytes());
+    put(
+        data,
+        growth_at,
+        &growth_given.wrapping_add(trace.fee_growth).to_le_bytes(),
+    );
     let owed = owed
         .checked_add(trace.protocol_fee)
         .ok_or(quote_error("protocol_fee_overflow"))?;
@@ -97,7 +106,11 @@ fn write_pool(
 }
 
 /// Bring reward growths up to the clock; the growths of initialized rewards, as crossing a tick needs them.
-fn write_rewards(data: &mut [u8], liquidity: u128, clock: Clock) -> Result<[Option<u128>; 3], Refused> {
+fn write_rewards(
+    data: &mut [u8],
+    liquidity: u128,
+    clock: Clock,
+) -> Result<[Option<u128>; 3], Refused> {
     let updated = u64_at(data, pool::REWARDS_UPDATED)?;
     let now = u64::try_from(clock.unix_time).unwrap_or(0);
     let mut growths = [None; 3];
@@ -108,7 +121,8 @@ fn write_rewards(data: &mut [u8], liquidity: u128, clock: Clock) -> Result<[Opti
         }
         let mut growth = u128_at(data, base + pool::REWARD_GROWTH)?;
         if now > updated && liquidity > 0 {
-            let emitted = u128_at(data, base + pool::REWARD_EMISSIONS)?.checked_mul(u128::from(now - updated));
+            let emitted = u128_at(data, base + pool::REWARD_EMISSIONS)?
+                .checked_mul(u128::from(now - updated));
             growth = growth.wrapping_add(emitted.map_or(0, |emitted| emitted / liquidity));
             put(data, base + pool::REWARD_GROWTH, &growth.to_le_bytes());
         }
@@ -122,13 +136,22 @@ fn write_rewards(data: &mut [u8], liquidity: u128, clock: Clock) -> Result<[Opti
 }
 
 /// Flip the growths "outside" of every crossed tick of this array; `None` when it holds none.
-fn cross_ticks(data: &[u8], after: &After, a_to_b: bool, trace: &Trace) -> Result<Option<Vec<u8>>, Refused> {
+fn cross_ticks(
+    data: &[u8],
+    after: &After,
+    a_to_b: bool,
+    trace: &Trace,
+) -> Result<Option<Vec<u8>>, Refused> {
     let header = array_header(data)?;
     let spacing = i32::from(after.tick_spacing);
     let mut patched: Option<Vec<u8>> = None;
     for (offset, at) in tick_places(data, &header)? {
         let index = header.start + offset * spacing;
-        for (_, growth) in trace.crossings.iter().filter(|(crossed, _)| *crossed == index) {
+        for (_, growth) in trace
+            .crossings
+            .iter()
+            .filter(|(crossed, _)| *crossed == index)
+        {
             let copy = patched.get_or_insert_with(|| data.to_vec());
             let given = after.fee_growth_base.wrapping_add(*growth);
             let (growth_a, growth_b) = if a_to_b {

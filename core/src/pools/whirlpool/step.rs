@@ -54,7 +54,12 @@ fn delta_b(p: u128, q: u128, liquidity: u128, round_up: bool) -> Delta {
 }
 
 /// The price after `amount` of token A came in or went out, rounded up.
-fn next_price_from_a(price: u128, liquidity: u128, amount: u64, is_input: bool) -> Result<u128, QuoteError> {
+fn next_price_from_a(
+    price: u128,
+    liquidity: u128,
+    amount: u64,
+    is_input: bool,
+) -> Result<u128, QuoteError> {
     if amount == 0 {
         return Ok(price);
     }
@@ -82,7 +87,12 @@ fn next_price_from_a(price: u128, liquidity: u128, amount: u64, is_input: bool) 
 }
 
 /// The price after `amount` of token B came in or went out, rounded down.
-fn next_price_from_b(price: u128, liquidity: u128, amount: u64, is_input: bool) -> Result<u128, QuoteError> {
+fn next_price_from_b(
+    price: u128,
+    liquidity: u128,
+    amount: u64,
+    is_input: bool,
+) -> Result<u128, QuoteError> {
     let amount_x64 = u128::from(amount) << 64;
     if liquidity == 0 {
         return Err(quote_error("divide_by_zero"));

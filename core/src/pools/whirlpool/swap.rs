@@ -3,7 +3,9 @@
 use super::Whirlpool;
 use super::layout::ARRAY_TICKS;
 use super::step;
-use super::tick_math::{MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick, tick_of_sqrt_price};
+use super::tick_math::{
+    MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick, tick_of_sqrt_price,
+};
 use crate::pools::error::{QuoteError, quote_error};
 
 /// What a swap asks for.
@@ -98,7 +100,11 @@ impl Sequence {
 }
 
 /// Run an order against a pool.
-pub fn run(pool: &Whirlpool, order: Order, mut trace: Option<&mut Trace>) -> Result<Outcome, QuoteError> {
+pub fn run(
+    pool: &Whirlpool,
+    order: Order,
+    mut trace: Option<&mut Trace>,
+) -> Result<Outcome, QuoteError> {
     let a_to_b = order.a_to_b;
     let limit = match (order.sqrt_price_limit, a_to_b) {
         (0, true) => MIN_SQRT_PRICE,
@@ -131,7 +137,9 @@ pub fn run(pool: &Whirlpool, order: Order, mut trace: Option<&mut Trace>) -> Res
             return Err(quote_error("tick_array_sequence_invalid_index"));
         }
         let next = if a_to_b {
-            below.checked_sub(1).and_then(|position| pool.ticks.get(position))
+            below
+                .checked_sub(1)
+                .and_then(|position| pool.ticks.get(position))
         } else {
             pool.ticks.get(below)
         }
@@ -140,7 +148,11 @@ pub fn run(pool: &Whirlpool, order: Order, mut trace: Option<&mut Trace>) -> Res
             Some(entry) => (entry.index, entry.sqrt_price),
             None => (sequence.end(), sqrt_price_of_tick(sequence.end())),
         };
-        let target = if a_to_b { limit.max(next_price) } else { limit.min(next_price) };
+        let target = if a_to_b {
+            limit.max(next_price)
+        } else {
+            limit.min(next_price)
+        };
         let step = step::compute(
             remaining,
             u32::from(pool.fee_rate),
@@ -151,9 +163,15 @@ pub fn run(pool: &Whirlpool, order: Order, mut trace: Option<&mut Trace>) -> Res
             a_to_b,
         )?;
         let (used, gained) = if order.exact_in {
-            (step.amount_in.checked_add(step.fee_amount), Some(step.amount_out))
+            (
+                step.amount_in.checked_add(step.fee_amount),
+                Some(step.amount_out),
+            )
         } else {
-            (Some(step.amount_out), step.amount_in.checked_add(step.fee_amount))
+            (
+                Some(step.amount_out),
+                step.amount_in.checked_add(step.fee_amount),
+            )
         };
         remaining = used
             .and_then(|used| remaining.checked_sub(used))
@@ -169,13 +187,7 @@ pub fn run(pool: &Whirlpool, order: Order, mut trace: Option<&mut Trace>) -> Res
         }
         if step.next_price == next_price {
             if let Some(entry) = next {
-                liquidity = if a_to_b {
-                    entry.liquidity_net.checked_neg()
-                } else {
-                    Some(entry.liquidity_net)
-                }
-                .and_then(|delta| liquidity.checked_add_signed(delta))
-                .ok_or(quote_error("liquidity_overflow"))?;
+                liquidity = cross(liquidity, entry.liquidity_net, a_to_b)?;
                 ticks_crossed += 1;
                 if a_to_b {
                     below -= 1;
@@ -214,8 +226,28 @@ pub fn run(pool: &Whirlpool, order: Order, mut trace: Option<&mut Trace>) -> Res
     })
 }
 
+/// Liquidity on the far side of a tick. There are real pools whose ticks take away more than they have: a swap that
+/// would cross such a tick fails on chain too.
+fn cross(liquidity: u128, net: i128, a_to_b: bool) -> Result<u128, QuoteError> {
+    let magnitude = net.unsigned_abs();
+    if (net < 0) == a_to_b {
+        liquidity
+            .checked_add(magnitude)
+            .ok_or(quote_error("liquidity_overflow"))
+    } else {
+        liquidity
+            .checked_sub(magnitude)
+            .ok_or(quote_error("liquidity_underflow"))
+    }
+}
+
 impl Trace {
-    fn add_fee(&mut self, fee: u64, protocol_fee_rate: u16, liquidity: u128) -> Result<(), QuoteError> {
+    fn add_fee(
+        &mut self,
+        fee: u64,
+        protocol_fee_rate: u16,
+        liquidity: u128,
+    ) -> Result<(), QuoteError> {
         let protocol = u64::try_from(u128::from(fee) * u128::from(protocol_fee_rate) / 10_000)
             .map_err(|_| quote_error("number_cast_error"))?;
         let to_positions = fee

@@ -1,0 +1,1 @@
+"""Solana: pools, snapshots."""

@@ -1,0 +1,23 @@
+"""Exact quotes of Solana pools from their raw accounts, and cycles across them.
+
+`Pool.parse` reads a pool from the accounts that the chain holds for it: the pool's own, and those its program reads in
+a swap. A state that can not be quoted to the last unit is refused (`PoolRefused`, with a stable `reason`).
+
+- Whirlpool: the pool and its tick arrays; vaults and mints optionally (mints where a token charges transfer fees).
+  A tick array that is not given is taken not to exist on chain.
+- Raydium AMM v4: the pool and both vaults.
+- Raydium CPMM: the pool, its configuration and both vaults; mints where a token charges transfer fees.
+
+`quote_in` and `quote_out` give the amounts that the program would move, or raise `QuoteError` with the reason the
+program would fail for. `swap` gives the pool after it as well: its `accounts()` are the raw bytes with the swap written
+in. `snapshot` is the compact form that other processes quote from; it has no raw accounts.
+
+`Searcher` holds pools by a small integer and finds two-leg cycles among them. A cycle starts in the first token of the
+settlement list that it contains.
+"""
+
+from __future__ import annotations
+
+from pipeline._core import Candidate, CandidateLeg, Pool, PoolQuote, PoolRefused, QuoteError, Searcher
+
+__all__ = ["Candidate", "CandidateLeg", "Pool", "PoolQuote", "PoolRefused", "QuoteError", "Searcher"]
