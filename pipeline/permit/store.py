@@ -224,8 +224,12 @@ class PermitStore:
         causation_id: str = "",
         above_epoch: int = 0,
         tighten: bool = False,
+        unless_so: bool = False,
     ) -> Latched:
-        """Change the state by compare-and-set, again on top of whatever came between; raise NotAllowedError."""
+        """Change the state by compare-and-set, again on top of whatever came between; raise NotAllowedError.
+
+        With `unless_so` a state that is already as wanted is left as it stands, with its own actor and reason.
+        """
         for _ in range(_ATTEMPTS):
             revision = 0
             try:
@@ -238,6 +242,8 @@ class PermitStore:
                 present = max(earlier, key=lambda change: change.epoch, default=None)
                 if wanted is not PermitState.HALTED and not isinstance(setter, Person):
                     raise
+            if unless_so and present is not None and revision == present.revision and present.state is wanted:
+                return present
             switch = next_change(
                 present,
                 wanted,

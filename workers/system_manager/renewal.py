@@ -122,6 +122,7 @@ class Renewal:
                 self._started = False
                 self._release_word()
                 return
+            began_ns = boottime_ns()
             halts = self._halts()
             known = self._latched
             latched = await self._store.read()
@@ -142,7 +143,8 @@ class Renewal:
             if halts not in (self._lifted, self._covered) and latched.state is not PermitState.HALTED:
                 # Somebody halted by the word alone, with no server to latch it in.
                 latched = await self._store.change(
-                    PermitState.HALTED, Rule("shared_memory"), "halted by the permit word in shared memory"
+                    *(PermitState.HALTED, Rule("shared_memory"), "halted by the permit word in shared memory"),
+                    unless_so=True,
                 )
                 await announce(self._nc, latched.switch)
             if latched.state is PermitState.HALTED:
@@ -151,6 +153,9 @@ class Renewal:
                 # A resume came after these halts were latched; one that comes later is not among them.
                 self._lifted = self._covered
             self._take(latched)
+            if boottime_ns() - began_ns > self._settings.lease_s * 1e9 / 2:
+                # This process was stopped, or waited, since it read the latch: what it read may no longer stand.
+                raise TimeoutError("the latch was read too long ago to renew on it")
             await self._publish(latched)
 
     async def halt(self, setter: Setter, reason: str, *, causation_id: str = "") -> HaltReport:
