@@ -1,0 +1,319 @@
+"""Exactly one result and at most one effect for each plan: the executor dies, answers get lost, others interfere."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import workers.executor.execution as module
+from markets.tokens import SOL_MINT
+from pipeline.bus import Reject, Retry
+from pipeline.messages import ExecutionStatus, Mode, PermitState, decode
+from pipeline.permit import Allowed, Refused, RefusedBy
+from workers.executor.claim import Claimed, InvalidClaim, Settled, decode_claim, encode_claim
+from workers.executor.execution import Execution, Ports
+from workers.executor.result import result_id
+
+from .plans import JITO, SLOT_NS, START_NS, Bucket, Chain, FakeVenue, Stream, a_plan
+
+STEPS = ("received", "claimed", "gated", "submitted", "landed", "settled", "published")
+
+
+class Died(BaseException):
+    """The process ends here."""
+
+
+class World:
+    """What outlives an executor, and the executors that come and go in front of it."""
+
+    def __init__(self, *, real_venue: bool = False) -> None:
+        self.bucket, self.stream = Bucket(), Stream()
+        self.chain = Chain() if real_venue else None
+        self.verdict: Allowed | Refused = Allowed(7, PermitState.ACTIVE)
+        self.known = False
+        self.lives = 0
+        self.start()
+
+    def start(self) -> None:
+        """Replace the executor: what it held in memory is gone."""
+        self.lives += 1
+        self.venue = FakeVenue(self.chain)
+        ports = Ports(
+            claims=self.bucket,
+            gate=lambda: self.verdict,
+            publish=self.stream.publish,
+            stored=self._stored,
+            wall_ns=lambda: 1_000,
+        )
+        self.execution = Execution(self.venue, ports, producer="executor", owner=f"executor-{self.lives}")
+
+    async def _stored(self, result: Any, settled_ns: int) -> bool:
+        return self.known and result.id in self.stream.results
+
+    async def deliver(self, plan: Any) -> None:
+        await self.execution.take(plan, 500)
+
+
+async def test_a_plan_becomes_one_result() -> None:
+    world, plan = World(), a_plan()
+    await world.deliver(plan)
+    [result] = world.stream.results.values()
+    assert result.id == result_id(plan.id, 1)
+    assert (result.plan_id, result.correlation_id, result.causation_id) == (plan.id, plan.correlation_id, plan.id)
+    assert (result.status, result.mode) == (ExecutionStatus.FILLED, Mode.PAPER)
+    assert (result.amount_in, result.amount_out, result.gross_profit) == (10**9, 10**9 + 5_000_000, 5_000_000)
+    assert (result.cost, result.net_profit, result.expected_profit) == (106_000, 4_894_000, 4_894_000)
+    assert (result.base_fee, result.priority_fee, result.tip) == (5_000, 1_000, 100_000)
+    assert (result.received_ns, result.claimed_ns, result.gated_ns, result.finished_ns) == (500, 1_000, 1_000, 1_000)
+    assert (result.slot, result.attempt, result.permit_epoch, result.sol_price_usd_e6) == (11, 1, 7, 150_000_000)
+    assert decode(result.encode()) == result
+    claim = decode_claim(world.bucket.entries[plan.id].value)
+    assert isinstance(claim, Settled)
+    assert decode(claim.result) == result
+    assert (world.execution.running, world.venue.open_tickets) == (0, 0)
+    await world.deliver(plan)
+    assert (len(world.stream.results), world.venue.submitted) == (1, [plan.id])
+
+
+async def test_too_late_at_the_gate() -> None:
+    world = World()
+    world.venue.now_ns = START_NS + 13 * SLOT_NS + 1
+    await world.deliver(a_plan())
+    [result] = world.stream.results.values()
+    assert (result.status, result.net_profit, result.cost) == (ExecutionStatus.EXPIRED, 0, 0)
+    assert "1 ns" in result.detail
+    assert world.venue.submitted == []
+
+
+async def test_refused_at_the_gate() -> None:
+    world = World()
+    world.verdict = Refused(RefusedBy.HALTED, "by a test", PermitState.HALTED, 9)
+    await world.deliver(a_plan())
+    [result] = world.stream.results.values()
+    assert (result.status, result.permit_epoch, result.net_profit) == (ExecutionStatus.REFUSED_BY_GATE, 9, 0)
+    assert result.detail == "halted: by a test"
+    assert (world.venue.submitted, world.venue.open_tickets) == ([], 0)
+
+
+@pytest.mark.parametrize("real_venue", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("lives", [1, 2])
+async def test_death_at_any_step(step: str, real_venue: bool, lives: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, plan = World(real_venue=real_venue), a_plan()
+    left = lives
+
+    def crashpoint(name: str) -> None:
+        nonlocal left
+        if name == step and left:
+            left -= 1
+            raise Died
+
+    monkeypatch.setattr(module, "crashpoint", crashpoint)
+    for _ in range(lives):
+        with_death = world.deliver(plan)
+        try:
+            await with_death
+        except Died:
+            world.start()
+    await world.deliver(plan)
+    await world.deliver(plan)
+    [result] = world.stream.results.values()
+    begun = {"received", "submitted", "landed", "settled", "published"}
+    if world.chain is not None:
+        assert sum(world.chain.begun.values()) == (0 if result.status == ExecutionStatus.ABANDONED else 1)
+        assert (result.status == ExecutionStatus.FILLED) == (step in begun)
+    else:
+        # A paper effect exists from the moment it is recorded, and not before.
+        kept = {"received", "settled", "published"}
+        assert result.status == (ExecutionStatus.FILLED if step in kept else ExecutionStatus.ABANDONED)
+    if result.status == ExecutionStatus.ABANDONED:
+        assert (result.net_profit, result.cost, len(result.fills)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("lost", ["before create", "after create", "before update", "after update", "get"])
+@pytest.mark.parametrize("real_venue", [False, True])
+async def test_a_lost_answer_of_the_bucket(lost: str, real_venue: bool) -> None:
+    world, plan = World(real_venue=real_venue), a_plan()
+    world.bucket.lose = [lost] if lost != "get" else ["after create", "get"]
+    for _ in range(4):
+        try:
+            await world.deliver(plan)
+        except ConnectionError:
+            continue
+    [result] = world.stream.results.values()
+    assert result.status == ExecutionStatus.FILLED
+    assert world.venue.submitted == [plan.id]
+    assert world.venue.open_tickets == 0
+
+
+async def test_a_result_that_could_not_be_published_is_published_later() -> None:
+    world, plan = World(), a_plan()
+    world.stream.failing = 2
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await world.deliver(plan)
+    world.start()
+    await world.deliver(plan)
+    assert len(world.stream.results) == 1
+    assert world.bucket.writes == 2
+
+
+async def test_what_is_in_the_stream_is_not_published_again() -> None:
+    world, plan = World(), a_plan()
+    await world.deliver(plan)
+    world.known = True
+    world.start()
+    await world.deliver(plan)
+    assert world.stream.published == 1
+
+
+async def test_an_executor_that_was_taken_for_dead_publishes_the_other_ones_result() -> None:
+    world, plan = World(real_venue=True), a_plan()
+    slow = world.execution
+    world.bucket.lose = ["before update"]
+    with pytest.raises(ConnectionError):
+        await slow.take(plan, 500)
+    world.start()
+    await world.deliver(plan)
+    await slow.take(plan, 500)
+    [result] = world.stream.results.values()
+    assert result.status == ExecutionStatus.FILLED
+    assert world.chain is not None
+    assert sum(world.chain.begun.values()) == 1
+
+
+async def test_what_may_still_land_is_asked_again() -> None:
+    world, plan = World(real_venue=True), a_plan()
+    claimed = Claimed("another", f"tx-{plan.id}", 1, 400, 450)
+    await world.bucket.create(plan.id, encode_claim(claimed))
+    world.venue.undecided = 1
+    with pytest.raises(Retry):
+        await world.deliver(plan)
+    assert not world.stream.results
+    await world.deliver(plan)
+    [result] = world.stream.results.values()
+    assert (result.status, result.received_ns, result.claimed_ns) == (ExecutionStatus.ABANDONED, 400, 450)
+    assert "another" in result.detail
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": Mode.LIVE},
+        {"amount_in": 0, "min_amount_out": 10**9},
+        {"legs": []},
+        {"legs": [a_plan().legs[0]]},
+        {"legs": [a_plan().legs[1], a_plan().legs[0]]},
+        {"legs": [a_plan().legs[0].replace(amount_in=1), a_plan().legs[1]]},
+        {"legs": [a_plan().legs[0], a_plan().legs[1].replace(min_amount_out=10**9)]},
+        {"legs": [a_plan().legs[0], a_plan().legs[1].replace(token_out=JITO)]},
+        {"token": JITO},
+        {"min_amount_out": 10**9 + 105_999},
+        {"cost": 2**63},
+    ],
+)
+async def test_a_plan_that_breaks_a_promise_is_a_dead_letter(changes: dict[str, Any]) -> None:
+    world = World()
+    with pytest.raises(Reject):
+        await world.deliver(a_plan().replace(**changes))
+    assert not world.bucket.entries
+    assert world.venue.open_tickets == 0
+
+
+def test_claims_are_read_back() -> None:
+    for claim in (Claimed("o", "r", 1, 2, 3), Settled("o", 5, b"\x00\xff")):
+        assert decode_claim(encode_claim(claim)) == claim
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"version":2,"state":"claimed"}',
+        b'{"version":1,"state":"begun"}',
+        b'{"version":1,"state":"claimed","owner":"o"}',
+        b'{"version":1,"state":"settled","owner":"o","settled_ns":1,"result":"*"}',
+        b'{"version":1,"state":"settled","owner":"o","settled_ns":"x","result":""}',
+    ],
+)
+async def test_a_claim_that_cannot_be_read_stops_its_plan(value: bytes) -> None:
+    with pytest.raises(InvalidClaim):
+        decode_claim(value)
+    world = World()
+    await world.bucket.create(a_plan().id, value)
+    with pytest.raises(Reject):
+        await world.deliver(a_plan())
+    assert world.venue.submitted == []
+
+
+async def test_a_claim_with_the_wrong_result() -> None:
+    world, other = World(), World()
+    await other.deliver(a_plan(2))
+    [result] = other.stream.results.values()
+    for payload in (b"", b"junk" * 9, a_plan().encode(), result.encode()):
+        world.bucket.entries.clear()
+        await world.bucket.create(a_plan().id, encode_claim(Settled("o", 1, payload)))
+        with pytest.raises(Reject):
+            await world.deliver(a_plan())
+    assert not world.stream.results
+
+
+faults = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from([*STEPS, "recovered", "", "", ""]),
+        st.sampled_from(["", "", "before create", "after create", "before update", "after update", "get", "publish"]),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(faults=faults, real_venue=st.booleans())
+def test_any_history_ends_in_one_result_for_each_plan(faults: list[tuple[int, str, str]], real_venue: bool) -> None:
+    """Deliveries with deaths and lost answers in any order, then quiet deliveries until all is done."""
+
+    async def history() -> None:
+        world = World(real_venue=real_venue)
+        target = ""
+
+        def crashpoint(name: str) -> None:
+            if name == target:
+                raise Died
+
+        module.crashpoint, original = crashpoint, module.crashpoint
+        try:
+            for number, target, lost in faults:  # noqa: B007
+                if lost == "publish":
+                    world.stream.failing = 1
+                elif lost:
+                    world.bucket.lose = [lost]
+                try:
+                    await world.deliver(a_plan(number))
+                except Died:
+                    world.start()
+                except (ConnectionError, Retry):
+                    pass
+            target, world.bucket.lose, world.stream.failing = "", [], 0
+            for number in range(4):
+                await world.deliver(a_plan(number))
+        finally:
+            module.crashpoint = original
+        assert {result.plan_id for result in world.stream.results.values()} == {a_plan(n).id for n in range(4)}
+        assert len(world.stream.results) == 4
+        assert world.venue.open_tickets == 0
+        for result in world.stream.results.values():
+            if world.chain is not None:
+                begun = world.chain.begun.get(f"tx-{result.plan_id}", 0)
+                assert begun == (1 if result.status == ExecutionStatus.FILLED else 0)
+            assert result.token == SOL_MINT
+
+    asyncio.run(history())

@@ -1,0 +1,231 @@
+"""The decision: six checks, the risk score, and what is refused for one reason alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from markets.tokens import SOL_MINT, USDC_MINT
+from pipeline.messages import Leg, Opportunity, Protocol, RefusalReason
+from workers.planner.cycle import cycle_problem, requote
+from workers.planner.decide import Approved, Moment, Refused, Rules, decide, planned_legs
+from workers.planner.risk import share
+
+from .opportunities import JITO, SLOT_NS, START_NS, FakePools, a_market, an_opportunity, limits, rules
+
+
+def deciding(
+    opportunity: Opportunity,
+    market: FakePools | None = None,
+    *,
+    allow: Rules | None = None,
+    epoch: int | None = 3,
+    moment: Moment | None = None,
+) -> Approved | Refused:
+    market = market or a_market()
+    return decide(
+        opportunity,
+        moment or market.moment(opportunity),
+        quotes=market,
+        limits=limits(),
+        rules=allow or rules(),
+        permit_epoch=epoch,
+    )
+
+
+def reasons(decision: Approved | Refused) -> list[RefusalReason]:
+    assert isinstance(decision, Refused), decision
+    return [RefusalReason(refusal.reason) for refusal in decision.reasons]
+
+
+def test_a_good_one_is_approved_at_the_fresh_quote() -> None:
+    decision = deciding(an_opportunity())
+    assert isinstance(decision, Approved)
+    cycle = decision.cycle
+    assert cycle.cost == 106_000
+    assert cycle.net_profit == cycle.amount_out - 10**9 - 106_000 > 0
+    assert decision.min_amount_out == 10**9 + 106_000
+    assert decision.permit_epoch == 3
+    first, last = planned_legs(decision)
+    assert (first.amount_in, first.min_amount_out) == (10**9, 0)
+    assert first.amount_out == last.amount_in
+    assert (last.amount_out, last.min_amount_out) == (cycle.amount_out, 10**9 + 106_000)
+    assert (last.slot, last.quoted_ns) == (10, START_NS + 10 * SLOT_NS)
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes", "settings_", "gap"),
+    [
+        (RefusalReason.PROFIT_TOO_LOW, {}, {}, 0),
+        (RefusalReason.PROFIT_TOO_LOW, {"cost": 20_000_000}, {}, 200),
+        (RefusalReason.PROFIT_TOO_LOW, {}, {"sol.min_profit": 10**9}, 200),
+        (RefusalReason.PROFIT_TOO_LOW, {}, {"min_profit_bps": 200.0}, 200),
+        (RefusalReason.CONFIDENCE_TOO_LOW, {"confidence": 0.49}, {}, 200),
+        (RefusalReason.CONFIDENCE_TOO_LOW, {"confidence": math.nan}, {}, 200),
+        (RefusalReason.QUOTE_TOO_OLD, {"found_ns": START_NS + 6 * SLOT_NS}, {}, 200),
+        (RefusalReason.AMOUNT_OUT_OF_RANGE, {}, {"sol.min_amount_in": 2 * 10**9}, 200),
+        (RefusalReason.AMOUNT_OUT_OF_RANGE, {"amount_in": 2 * 10**12}, {}, 200),
+        (RefusalReason.SLIPPAGE_TOO_HIGH, {}, {"max_price_impact_bps": 0.5}, 200),
+        (RefusalReason.POOL_BLACKLISTED, {}, {"blacklist": ("dear",)}, 200),
+        (RefusalReason.POOL_BLACKLISTED, {}, {"blacklist": (JITO,)}, 200),
+        (RefusalReason.POOL_BLACKLISTED, {}, {"blacklist": (SOL_MINT,)}, 200),
+        (RefusalReason.RISK_TOO_HIGH, {"confidence": 0.6}, {"risk.max_score": 0.1}, 200),
+        (RefusalReason.EXPOSURE_LIMIT, {}, {"sol.max_open": 10**9 - 1}, 200),
+    ],
+)
+def test_each_check_refuses_with_its_figures(
+    reason: RefusalReason, changes: dict[str, Any], settings_: dict[str, Any], gap: int
+) -> None:
+    decision = deciding(an_opportunity(**changes), a_market(gap), allow=rules(**settings_))
+    assert reason in reasons(decision)
+    assert isinstance(decision, Refused)
+    for refusal in decision.reasons:
+        assert refusal.subject
+        assert refusal.measured != refusal.limit
+
+
+def test_old_pool_states_are_refused_by_pool() -> None:
+    market = a_market()
+    market.quoted_ns -= 130_000_000_000
+    decision = deciding(an_opportunity(), market, moment=Moment(10, START_NS + 10 * SLOT_NS))
+    assert reasons(decision) == [RefusalReason.QUOTE_TOO_OLD, RefusalReason.QUOTE_TOO_OLD]
+    assert isinstance(decision, Refused)
+    assert {refusal.subject for refusal in decision.reasons} == {"cheap", "dear"}
+
+
+def test_every_reason_is_given() -> None:
+    opportunity = an_opportunity(confidence=0.1, found_ns=START_NS, amount_in=2 * 10**12)
+    allow = rules(max_price_impact_bps=1.0, blacklist=("dear",), **{"risk.max_score": 0.1, "sol.max_open": 10**12})
+    assert set(reasons(deciding(opportunity, a_market(0), allow=allow))) == {
+        RefusalReason.PROFIT_TOO_LOW,
+        RefusalReason.CONFIDENCE_TOO_LOW,
+        RefusalReason.QUOTE_TOO_OLD,
+        RefusalReason.AMOUNT_OUT_OF_RANGE,
+        RefusalReason.SLIPPAGE_TOO_HIGH,
+        RefusalReason.POOL_BLACKLISTED,
+        RefusalReason.RISK_TOO_HIGH,
+        RefusalReason.EXPOSURE_LIMIT,
+    }
+
+
+def test_unknown_programs_are_barred() -> None:
+    legs = an_opportunity().legs
+    for unknown in (Protocol.UNKNOWN, 77):
+        decision = deciding(an_opportunity(legs=[legs[0].replace(protocol=unknown), legs[1]]))
+        assert reasons(decision) == [RefusalReason.POOL_BLACKLISTED]
+
+
+def test_a_token_without_limits_is_refused() -> None:
+    market = a_market()
+    legs = [
+        Leg(pool="dear", protocol=Protocol.WHIRLPOOL, token_in=JITO, token_out=SOL_MINT),
+        Leg(pool="cheap", protocol=Protocol.WHIRLPOOL, token_in=SOL_MINT, token_out=JITO),
+    ]
+    decision = deciding(an_opportunity(token=JITO, legs=legs), market)
+    assert set(reasons(decision)) == {RefusalReason.AMOUNT_OUT_OF_RANGE, RefusalReason.EXPOSURE_LIMIT}
+
+
+def test_late_and_halted_are_refused_without_a_quote() -> None:
+    market = a_market()
+    late = deciding(an_opportunity(), market, moment=Moment(14, START_NS + 14 * SLOT_NS))
+    assert reasons(late) == [RefusalReason.EXPIRED]
+    halted = deciding(an_opportunity(), market, epoch=None)
+    assert reasons(halted) == [RefusalReason.NOT_PERMITTED]
+    assert market.asked == 0
+
+
+@pytest.mark.parametrize("lacking", ["cheap", "dear"])
+def test_a_pool_without_a_quote(lacking: str) -> None:
+    market = a_market()
+    del market.reserves[lacking]
+    decision = deciding(an_opportunity(), market)
+    assert reasons(decision) == [RefusalReason.QUOTE_MISSING]
+    assert isinstance(decision, Refused)
+    assert decision.reasons[0].subject == lacking
+
+
+def test_over_the_liquidity() -> None:
+    decision = deciding(an_opportunity(amount_in=1))
+    assert reasons(decision) == [RefusalReason.AMOUNT_OUT_OF_RANGE]
+
+
+def test_a_cost_that_is_too_low_is_not_believed() -> None:
+    sol = deciding(an_opportunity(cost=0))
+    assert isinstance(sol, Approved)
+    assert sol.min_amount_out == 10**9 + 106_000
+    # 106,000 lamports at 150 USDC per SOL are 15,900 millionths of a USDC
+    usdc = deciding(an_opportunity(token=USDC_MINT, amount_in=10**8, cost=0))
+    assert isinstance(usdc, Approved)
+    assert usdc.cycle.cost >= 15_900
+    dearer = deciding(an_opportunity(token=USDC_MINT, amount_in=10**8, cost=20_000))
+    assert isinstance(dearer, Approved)
+    assert dearer.cycle.cost == 20_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda legs: [],
+        lambda legs: [legs[0]],
+        lambda legs: [legs[1], legs[0]],
+        lambda legs: [legs[0], legs[1].replace(token_out=JITO)],
+        lambda legs: [legs[0], legs[1].replace(token_out=USDC_MINT)],
+        lambda legs: [legs[0].replace(token_in=JITO), legs[1]],
+    ],
+)
+def test_what_is_no_cycle(change: Callable[[Any], list[Leg]]) -> None:
+    assert cycle_problem(an_opportunity()) is None
+    assert cycle_problem(an_opportunity(legs=change(an_opportunity().legs)))
+    assert cycle_problem(an_opportunity(amount_in=0))
+
+
+def test_share_is_within_bounds() -> None:
+    assert [share(x, 10) for x in (-5, 0, 5, 10, 11, math.inf, math.nan)] == [0, 0, 0.5, 1, 1, 1, 1]
+    assert (share(0, 0), share(1, 0)) == (0, 1)
+
+
+u64 = st.integers(0, 2**64 - 1)
+reserve = st.integers(1, 10**15)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    reserves=st.tuples(reserve, reserve, reserve, reserve),
+    amount_in=st.one_of(st.integers(1, 10**12), u64.filter(bool)),
+    fees=st.tuples(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9)),
+    cost=st.one_of(st.integers(0, 10**9), u64),
+    confidence=st.floats(),
+)
+def test_a_loss_is_never_planned(
+    reserves: tuple[int, int, int, int], amount_in: int, fees: tuple[int, int, int], cost: int, confidence: float
+) -> None:
+    market = FakePools(
+        {
+            "cheap": {SOL_MINT: reserves[0], JITO: reserves[1]},
+            "dear": {SOL_MINT: reserves[2], JITO: reserves[3]},
+        }
+    )
+    opportunity = an_opportunity(
+        amount_in=amount_in,
+        base_fee=fees[0],
+        priority_fee=fees[1],
+        tip=fees[2],
+        cost=cost,
+        confidence=confidence,
+    )
+    decision = deciding(opportunity, market, allow=rules(max_price_impact_bps=10_000.0, min_confidence=0.0))
+    if isinstance(decision, Refused):
+        assert decision.reasons
+        assert all(not math.isnan(refusal.measured) for refusal in decision.reasons)
+        return
+    assert decision.cycle.net_profit >= 1
+    assert decision.min_amount_out >= amount_in + max(cost, sum(fees))
+    assert planned_legs(decision)[-1].min_amount_out == decision.min_amount_out <= decision.cycle.amount_out
+    assert 0 <= decision.risk.total <= 1
+    fresh = requote(opportunity, market)
+    assert fresh == decision.cycle
