@@ -13,10 +13,8 @@ from typing import Any
 from schemas import reflection as r
 
 BASELINE = Path(__file__).with_name("baseline.json")
-BASE_NAMES = (
-    ("none", "utype", "bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float", "double")
-    + ("string", "vector", "table", "union", "array")
-)  # fmt: skip
+SCALAR_NAMES = ["none", "utype", "bool", "byte", "ubyte", "short", "ushort", "int", "uint", "long", "ulong", "float"]
+BASE_NAMES = [*SCALAR_NAMES, "double", "string", "vector", "table", "union", "array"]
 
 Description = dict[str, dict[str, Any]]
 

@@ -129,7 +129,8 @@ def compile_schemas(flatc: str, schemas: Path, out: Path) -> list[r.Schema]:
     with tempfile.TemporaryDirectory() as scratch:
         run = [flatc, "--python", "--python-typing", "-o", scratch, *map(str, files)]
         subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
-        for path in (Path(scratch) / "generated").iterdir():
+        # flatc's own stubs are left behind: they contradict the accessors (no default for GetRootAs, no AddX functions)
+        for path in (Path(scratch) / "generated").glob("*.py"):
             shutil.copyfile(path, out / path.name)
         subprocess.run([flatc, "-b", "--schema", "--bfbs-comments", "-o", scratch, *map(str, files)], check=True)
         return [r.read((Path(scratch) / f"{path.stem}.bfbs").read_bytes()) for path in files]
