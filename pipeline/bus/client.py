@@ -81,7 +81,10 @@ class LeanClient(Client):
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        handler(subject, reply, data, headers)
+        try:
+            handler(subject, reply, data, headers)
+        except Exception:  # a fault of ours must not end nats-py's read loop
+            log.exception("a message on %s could not be taken", subject.decode())
 
     async def _process_pong(self) -> None:
         # nats-py sets the result of a flush that may have given up meanwhile, and its read loop dies of the error.

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import random
-import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from nats import errors
 from nats.aio.client import Server
-from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from nats.js.api import DeliverPolicy
-from nats.js.errors import NotFoundError
 
 from pipeline.bus.client import LeanClient
 from pipeline.bus.consumer import Consumer, Handler
 from pipeline.bus.counters import Counters
-from pipeline.bus.delivery import TRACEPARENT, Delivery, message_id, replay_target
+from pipeline.bus.delivery import TRACEPARENT, Delivery
 from pipeline.bus.durable import HEARTBEAT_S, await_unbound, consumer_config, ensure_consumer
 from pipeline.bus.errors import ServerUnreachable
 from pipeline.bus.publisher import Publisher, Stored
 from pipeline.bus.reader import read_raw
+from pipeline.bus.watch import Watch, WatchHandler
 from pipeline.clock import wall_ns
-from pipeline.errors import CheckFailed
 from pipeline.ids import deterministic_id, payload_digest
 from pipeline.messages import DeadLetter, InvalidMessage, Message, decode
+from pipeline.redact import hide_password
 from pipeline.sections import NatsSection
-from pipeline.streams import stream_of, subject_of
+from pipeline.streams import spec_of, stream_of, subject_of
 
 log = logging.getLogger(__name__)
 
-WatchHandler = Callable[[Any, Delivery], Any]
-_WATCH_REMEMBERS = 1_024
-_WATCH_DEAD_LETTERS_PER_S = 10
 _BOUND_TIMEOUT_S = 8.0
 
 
@@ -77,8 +71,7 @@ class Bus:
             deadline_s=settings.publish_deadline_s,
         )
         self._consumers: list[tuple[Consumer, Callable[[], Any]]] = []
-        self._watches: list[Subscription] = []
-        self._watch_tasks: set[asyncio.Task[Any]] = set()
+        self._watches: list[Watch] = []
         self._keeper: asyncio.Task[None] | None = None
         self._last_error = ""
         self._closing = False
@@ -104,7 +97,7 @@ class Bus:
             bus._closing = True
             await bus.client.close()
             raise ServerUnreachable(
-                f"no NATS server answers at {_hide_password(settings.url)}: {bus._last_error or error or 'no answer'}",
+                f"no NATS server answers at {hide_password(settings.url)}: {bus._last_error or error or 'no answer'}",
                 "start one (`pipeline up` brings its own), or name another with PIPELINE_NATS__URL",
             ) from error
         await bus._publisher.start()
@@ -229,19 +222,12 @@ class Bus:
             max_in_flight=max_in_flight or self.settings.max_in_flight,
             max_attempts=max_attempts or self.settings.max_attempts,
             ack_wait_s=ack_wait_s or self.settings.ack_wait_s,
-            retry_wait_s=self.settings.retry_wait_s,
-            retry_wait_max_s=self.settings.retry_wait_max_s,
             live=live,
         )
 
         async def ensure() -> int:
-            wanted = consumer_config(
-                consumer, description or f"{durable} handles {subject}", self.name, deliver, consumer.next_sequence
-            )
-            try:
-                info = await ensure_consumer(self.js, stream, wanted)
-            except NotFoundError as error:
-                raise CheckFailed(f"there is no stream {stream}", "run `pipeline init-streams`") from error
+            wanted = consumer_config(consumer, description or f"{durable} handles {subject}", self.name, deliver)
+            info = await ensure_consumer(self.js, stream, wanted, consumer.memory.resume_sequence())
             return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
         await await_unbound(self.js, stream, durable, _BOUND_TIMEOUT_S)
@@ -250,20 +236,16 @@ class Bus:
         self._consumers.append((consumer, ensure))
         return consumer
 
-    async def watch(self, subject: str, handler: WatchHandler) -> Subscription:
+    async def watch(self, subject: str, handler: WatchHandler) -> Watch:
         """Hand every message published from now on to a handler: live only, nothing is acknowledged or repeated.
 
         A plain function is called from the read loop in the order of arrival; an `async def` runs in a task of its
         own, and messages are dropped and counted while `nats.max_in_flight` of them run.
         """
-        subscription = await self.client.subscribe_direct(subject, _Watch(self, subject, handler).on_message)
-        self._watches.append(subscription)
-        return subscription
-
-    async def unwatch(self, subscription: Subscription) -> None:
-        """End a watch."""
-        self._watches.remove(subscription)
-        await self.client.unsubscribe_direct(subscription)
+        watch = Watch(self, subject, handler)
+        await watch.start()
+        self._watches.append(watch)
+        return watch
 
     # Reading
 
@@ -281,7 +263,12 @@ class Bus:
         A payload that does not verify is yielded as the InvalidMessage itself.
         """
         async for delivery, payload in read_raw(
-            self, stream, subject or stream_subject(stream), start_sequence=start_sequence, last=last, follow=follow
+            self,
+            stream,
+            subject or spec_of(stream).subjects[0],
+            start_sequence=start_sequence,
+            last=last,
+            follow=follow,
         ):
             yield _decoded(payload), delivery
 
@@ -308,8 +295,8 @@ class Bus:
         stops = [consumer.stop(max(0.0, deadline - time.monotonic())) for consumer, _ in self._consumers]
         finished = all(await asyncio.gather(*stops))
         finished = await self._publisher.drained(deadline - time.monotonic()) and finished
-        for task in self._watch_tasks:
-            task.cancel()
+        for watch in self._watches:
+            await watch.stop()
         try:
             if self.client.is_connected:
                 await self.client.flush(timeout=1)
@@ -362,7 +349,7 @@ class Bus:
         log.info("reconnected to %s", self.client.connected_url.netloc if self.client.connected_url else "?")
         self._publisher.resend()
         for consumer, _ in self._consumers:
-            consumer.last_active = 0.0  # the keeper looks whether the server still knows it
+            consumer.catch_up()
 
     async def _keep(self) -> None:
         """Extend what handlers work on, and bring back consumers that the server lost."""
@@ -387,117 +374,8 @@ class Bus:
                         log.info("%s is back", part)
 
 
-class _Watch:
-    """One live subscription."""
-
-    def __init__(self, bus: Bus, subject: str, handler: WatchHandler) -> None:
-        self._bus = bus
-        self._subject = subject
-        self._handler = handler
-        self._is_async = inspect.iscoroutinefunction(handler)
-        self._recent: dict[bytes, None] = {}
-        self._letters = 0
-        self._letters_since = 0.0
-
-    def on_message(self, subject: bytes, _reply: bytes, data: bytes, raw: bytes | None) -> None:
-        bus = self._bus
-        if key := message_id(raw):
-            if key in self._recent:
-                bus.counters.duplicates += 1
-                return
-            self._recent[key] = None
-            if len(self._recent) > _WATCH_REMEMBERS:
-                del self._recent[next(iter(self._recent))]
-            if replay_target(raw) is not None:
-                return
-        delivery = Delivery(subject.decode(), "", sequence=0, attempt=1, received_ns=time.time_ns(), raw=raw)
-        message = _decoded(data)
-        if isinstance(message, InvalidMessage):
-            self._invalid(delivery.subject, message, data)
-            return
-        bus.counters.received += 1
-        started = time.perf_counter_ns()
-        try:
-            if self._is_async:
-                if bus.counters.in_flight >= bus.settings.max_in_flight:
-                    bus.counters.dropped += 1
-                    return
-                self._start(self._run(message, delivery))
-                return
-            with bus.tracing.handling(message, delivery) if bus.tracing is not None else nullcontext():
-                self._handler(message, delivery)
-        except Exception:
-            bus.counters.failed += 1
-            log.exception("handler of %s failed on %r", self._subject, delivery)
-            return
-        bus.counters.latencies_ns.append(time.perf_counter_ns() - started)
-        bus.counters.handled += 1
-
-    async def _run(self, message: Message, delivery: Delivery) -> None:
-        bus = self._bus
-        bus.counters.in_flight += 1
-        started = time.perf_counter_ns()
-        try:
-            with bus.tracing.handling(message, delivery) if bus.tracing is not None else nullcontext():
-                await self._handler(message, delivery)
-            bus.counters.handled += 1
-        except Exception:
-            bus.counters.failed += 1
-            log.exception("handler of %s failed on %r", self._subject, delivery)
-        finally:
-            bus.counters.in_flight -= 1
-            bus.counters.latencies_ns.append(time.perf_counter_ns() - started)
-
-    def _invalid(self, subject: str, error: InvalidMessage, data: bytes) -> None:
-        """Report a payload that does not verify, at most so many a second; all are counted."""
-        bus = self._bus
-        bus.counters.invalid += 1
-        now = time.monotonic()
-        if now - self._letters_since >= 1.0:
-            self._letters, self._letters_since = 0, now
-        self._letters += 1
-        if self._letters > _WATCH_DEAD_LETTERS_PER_S:
-            return
-        self._start(self._report(subject, error, data))
-
-    async def _report(self, subject: str, error: InvalidMessage, data: bytes) -> None:
-        try:
-            stream = stream_of(subject)
-            await self._bus.dead_letter(
-                stream=stream,
-                subject=subject,
-                sequence=0,
-                consumer=f"{self._bus.name} (watching)",
-                reason="invalid_message",
-                detail=str(error),
-                attempts=1,
-                payload=data,
-            )
-        except Exception as failure:
-            log.error("dead letter for %s was not stored: %s", subject, failure)
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._bus._watch_tasks.add(task)
-        task.add_done_callback(self._bus._watch_tasks.discard)
-
-
-def _hide_password(url: str) -> str:
-    return re.sub(r"(?<=://)[^/@\s]+(?=@)", "********", url)
-
-
 def _decoded(payload: bytes) -> Message | InvalidMessage:
     try:
         return decode(payload)
     except InvalidMessage as error:
         return error
-
-
-def stream_subject(stream: str) -> str:
-    """Return the pattern that covers all of a stream."""
-    from pipeline.streams import spec_of
-
-    try:
-        return spec_of(stream).subjects[0]
-    except KeyError:
-        return ">"

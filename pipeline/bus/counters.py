@@ -40,10 +40,3 @@ class Counters:
     """handlers running now"""
     reconnects: int = 0
     latencies_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_WINDOW))
-
-    def latency_us(self) -> tuple[float, float]:
-        """Return the median and the 99th percentile of the handler times in the window, in microseconds."""
-        ordered = sorted(self.latencies_ns)
-        if not ordered:
-            return 0.0, 0.0
-        return ordered[len(ordered) // 2] / 1e3, ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] / 1e3

@@ -22,9 +22,7 @@ _UPDATED = (
 )
 
 
-def consumer_config(
-    consumer: Consumer, description: str, owner: str, deliver_policy: DeliverPolicy, start: int
-) -> ConsumerConfig:
+def consumer_config(consumer: Consumer, description: str, owner: str, deliver_policy: DeliverPolicy) -> ConsumerConfig:
     """Return the server's form of a consumer."""
     return ConsumerConfig(
         name=consumer.durable,
@@ -32,8 +30,7 @@ def consumer_config(
         description=description,
         deliver_subject=consumer.deliver_subject,
         deliver_group=consumer.durable,
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start else deliver_policy,
-        opt_start_seq=start or None,
+        deliver_policy=deliver_policy,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=consumer.ack_wait_s,
         max_deliver=-1,  # the server would fall silent about the message; we count and report
@@ -45,12 +42,25 @@ def consumer_config(
     )
 
 
-async def ensure_consumer(js: JetStreamContext, stream: str, wanted: ConsumerConfig) -> ConsumerInfo:
-    """Create the durable consumer, or bring an existing one up to date; where it stands in the stream is kept."""
+async def ensure_consumer(
+    js: JetStreamContext, stream: str, wanted: ConsumerConfig, next_sequence: int
+) -> ConsumerInfo:
+    """Create the durable consumer, or bring an existing one up to date; where it stands in the stream is kept.
+
+    One that the server lost begins at `next_sequence`, or anew where the stream itself began anew (memory storage).
+    """
     assert wanted.durable_name is not None
     try:
         info: ConsumerInfo = await js.consumer_info(stream, wanted.durable_name)
-    except NotFoundError:
+    except NotFoundError as missing:
+        try:
+            state = (await js.stream_info(stream)).state
+        except NotFoundError:
+            raise CheckFailed(f"there is no stream {stream}", "run `pipeline init-streams`") from missing
+        if next_sequence and next_sequence <= state.last_seq + 1:
+            wanted = wanted.evolve(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=next_sequence)
+        elif next_sequence:
+            wanted = wanted.evolve(deliver_policy=DeliverPolicy.ALL)
         return await js.add_consumer(stream, wanted)
     different = [name for name in _UPDATED if getattr(info.config, name) != getattr(wanted, name)]
     server_keys = {key: value for key, value in (info.config.metadata or {}).items() if key.startswith("_nats.")}
