@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class WorkerContext:
     """Everything that comes from outside a worker's own logic.
 
-    `run(context)` sets up its consumption and awaits `stopping`; when it returns, the bus is drained and the process
-    ends.
+    `run(context)` sets up its consumption and then awaits `stopping` (or asks it again and again): from the first look
+    at it on the worker counts as ready. When `run` returns, the bus is drained and the process ends.
     """
 
     name: str

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
+from typing import Literal
 
 from pipeline import logs, run_files, telemetry
 from pipeline.bus import Bus
@@ -136,6 +137,22 @@ class _Stop:
         os._exit(int(code))
 
 
+class _Stopping(asyncio.Event):
+    """The event that workers look at; the first look says that they have set up everything."""
+
+    def __init__(self, looked: Callable[[], None]) -> None:
+        super().__init__()
+        self._looked = looked
+
+    def is_set(self) -> bool:
+        self._looked()
+        return super().is_set()
+
+    async def wait(self) -> Literal[True]:
+        self._looked()
+        return await super().wait()
+
+
 class _Life:
     """One worker's way from start to end."""
 
@@ -240,6 +257,7 @@ class _Life:
         )
 
     async def _run(self, run: Run, bus: Bus, gate: Gate) -> int:
+        stopping = _Stopping(self._now_ready)
         context = WorkerContext(
             name=self.name,
             config=self.config,
@@ -248,28 +266,34 @@ class _Life:
             health=self.health,
             log=self.log,
             clock=wall_ns,
-            stopping=self.stop.event,
+            stopping=stopping,
         )
         for target in (self.name, "all"):
             await bus.watch(f"system.command.{target}", self._on_command)
         # What lives from here on dies young: a collection need not walk what was made during the start.
         gc.collect()
         gc.freeze()
-        self.health.enter(WorkerState.READY)
         reporter = asyncio.create_task(self._report(bus, gate), name="health")
         body = asyncio.ensure_future(run(context))
-        stopping = asyncio.create_task(self.stop.event.wait(), name="stopping")
-        run_files.write(self.config, replace(self.run_file, ready=True))
-        self.log.info("ready")
+        told = asyncio.create_task(self.stop.event.wait(), name="told to stop")
         try:
-            await asyncio.wait({body, stopping, reporter}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({body, told, reporter}, return_when=asyncio.FIRST_COMPLETED)
             if reporter.done() and not body.done():
                 reporter.result()
+            stopping.set()
             return await self._drain(body, bus)
         finally:
-            for task in (reporter, stopping, body):
+            for task in (reporter, told, body):
                 task.cancel()
             await self._say(bus, WorkerState.STOPPED, wait_s=_LAST_WORD_S)
+
+    def _now_ready(self) -> None:
+        """Enter READY, once: the worker has set up its consumption."""
+        if self.health.state is not WorkerState.CONNECTING:
+            return
+        self.health.enter(WorkerState.READY)
+        run_files.write(self.config, replace(self.run_file, ready=True))
+        self.log.info("ready")
 
     async def _drain(self, body: asyncio.Future[None], bus: Bus) -> int:
         """Let the worker finish; return the exit code."""

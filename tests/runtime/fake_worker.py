@@ -20,8 +20,10 @@ async def run(context: WorkerContext) -> None:
         case "refuse":
             raise UsageFailure("the recorded file is not there", "set market.recorded_path")
         case "stubborn":
+            context.stopping.is_set()
             await asyncio.Event().wait()
         case "blocking":
+            context.stopping.is_set()
             time.sleep(60)  # noqa: ASYNC251
         case "slow":
             await context.stopping.wait()
