@@ -1,0 +1,206 @@
+"""The market engine: seeded traders on exact pools. Pure: (pools, seed, slot, our fills) -> pools.
+
+A pool's next state is a function of its own state, our fills on it, the seed and the slot, and of nothing else. So a
+market that is restarted in the middle of a slot finishes the same slot, whatever part of it had been published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from localnet.draws import Draws
+from localnet.fair import PPM, shift_ppm
+from localnet.genesis import Venue, fair_price, genesis, listings
+from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT, Pair, Registry
+from pipeline._core import Pool, QuoteError
+from pipeline.messages import Protocol
+
+Trader = Literal["noise", "informed", "ours"]
+
+# What informed traders try, doubling from the first: the size that pays best at the fair price is taken.
+_SMALLEST_LAMPORTS = 50_000_000
+_SIZES = 14
+_PROTOCOLS: dict[Venue, Protocol] = {
+    "whirlpool": Protocol.WHIRLPOOL,
+    "raydium_amm_v4": Protocol.RAYDIUM_AMM_V4,
+    "raydium_cpmm": Protocol.RAYDIUM_CPMM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Temper:
+    """How lively the simulated traders are; chances per pool and slot, millionths."""
+
+    noise_chance: int = 30_000
+    large_chance: int = 60_000
+    """Of the noise trades, so many are three times as large as usual."""
+    informed_chance: int = 300_000
+    informed_profit_lamports: int = 1_000_000
+    """An informed trader does not move for less."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolModel:
+    """What the simulated traders know of one pool."""
+
+    address: str
+    pair: Pair
+    fair_b: int
+    """Price at the start: this many base units of token B ..."""
+    fair_a: int
+    """... for this many of token A."""
+    noise_lamports: int
+    """Largest ordinary noise trade, worth in lamports."""
+
+    def value(self, amount: int, *, is_a: bool, shift: int) -> int:
+        """Return what an amount of one of the pool's tokens is worth in the other, at the fair price."""
+        if is_a:
+            return amount * self.fair_b * (PPM + shift) // (self.fair_a * PPM)
+        return amount * self.fair_a * PPM // (self.fair_b * (PPM + shift))
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One swap that moved a pool."""
+
+    trader: Trader
+    pool: str
+    a_to_b: bool
+    amount_in: int
+    amount_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFill:
+    """One leg of an execution of ours, to be applied to the market's pools."""
+
+    plan: str
+    pool: str
+    token_in: str
+    amount_in: int
+    amount_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one slot did to one pool."""
+
+    pool: Pool
+    trades: tuple[Trade, ...]
+    differing: tuple[OwnFill, ...] = ()
+    """Fills that gave another amount here than the executor reported, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The traders and their pools' models; holds no pool state."""
+
+    seed: int
+    models: Mapping[str, PoolModel]
+    temper: Temper = Temper()
+
+    def step(self, pool: Pool, slot: int, fills: Sequence[OwnFill] = (), *, trading: bool = True) -> Step:
+        """Return one pool's next state: our fills of the slot before in order, then the traders of this slot."""
+        trades: list[Trade] = []
+        differing: list[OwnFill] = []
+        for fill in fills:
+            a_to_b = fill.token_in == pool.token_a
+            try:
+                pool, trade = _swap(pool, "ours", a_to_b, fill.amount_in)
+            except QuoteError:
+                differing.append(fill)
+                continue
+            trades.append(trade)
+            if trade.amount_out != fill.amount_out:
+                differing.append(fill)
+        model = self.models.get(pool.address)
+        if model is not None and trading:
+            for trader in (self._noise, self._informed):
+                moved = trader(pool, model, slot)
+                if moved is not None:
+                    pool, trade = moved
+                    trades.append(trade)
+        return Step(pool, tuple(trades), tuple(differing))
+
+    def _noise(self, pool: Pool, model: PoolModel, slot: int) -> tuple[Pool, Trade] | None:
+        """Buy or sell without a reason: small sizes are the most frequent."""
+        draws = Draws(self.seed, "noise", slot, pool.address)
+        if not draws.chance(self.temper.noise_chance):
+            return None
+        a_to_b = draws.chance(PPM // 2)
+        largest = model.noise_lamports * (3 if draws.chance(self.temper.large_chance) else 1)
+        lamports = largest * draws.between(1, 1000) * draws.between(1, 1000) // 1_000_000
+        return self._try(pool, "noise", a_to_b, _worth(model, pool, a_to_b, lamports))
+
+    def _informed(self, pool: Pool, model: PoolModel, slot: int) -> tuple[Pool, Trade] | None:
+        """Close the gap to the fair price, where that pays."""
+        draws = Draws(self.seed, "informed", slot, pool.address)
+        if not draws.chance(self.temper.informed_chance):
+            return None
+        shift = shift_ppm(self.seed, model.pair, slot)
+        minimum = self.temper.informed_profit_lamports
+        best: tuple[int, bool, int] | None = None
+        for a_to_b in (True, False):
+            floor = _worth(model, pool, a_to_b, minimum)
+            for exponent in range(_SIZES):
+                amount = _worth(model, pool, a_to_b, _SMALLEST_LAMPORTS << exponent)
+                try:
+                    out = pool.quote_in(a_to_b, amount).amount_out
+                except QuoteError:
+                    break
+                profit = model.value(out, is_a=not a_to_b, shift=shift) - amount
+                if profit < floor and exponent == 0 and profit < 0:
+                    break
+                # Profits of the two directions are in different tokens, but only one of them can be positive.
+                if profit >= floor and (best is None or profit > best[0]):
+                    best = (profit, a_to_b, amount)
+        return None if best is None else self._try(pool, "informed", best[1], best[2])
+
+    @staticmethod
+    def _try(pool: Pool, trader: Trader, a_to_b: bool, amount: int) -> tuple[Pool, Trade] | None:
+        if amount <= 0:
+            return None
+        try:
+            return _swap(pool, trader, a_to_b, amount)
+        except QuoteError:
+            return None
+
+
+def _swap(pool: Pool, trader: Trader, a_to_b: bool, amount: int) -> tuple[Pool, Trade]:
+    moved, quote = pool.swap(a_to_b, amount)
+    return moved, Trade(trader, pool.address, a_to_b, quote.amount_in, quote.amount_out)
+
+
+def _worth(model: PoolModel, pool: Pool, a_to_b: bool, lamports: int) -> int:
+    """Return so many lamports' worth of the token that goes in, at the price of the start."""
+    token_in, other = (pool.token_a, pool.token_b) if a_to_b else (pool.token_b, pool.token_a)
+    if token_in == SOL_MINT:
+        return lamports
+    assert other == SOL_MINT, (token_in, other)
+    return model.value(lamports, is_a=not a_to_b, shift=0)
+
+
+def offline_engine(registry: Registry, seed: int, temper: Temper | None = None) -> tuple[Engine, dict[str, Pool]]:
+    """Return the traders and the pools of the simulated market as it begins."""
+    pools: dict[str, Pool] = {}
+    models: dict[str, PoolModel] = {}
+    for listing, made in zip(listings(registry), genesis(registry, seed), strict=True):
+        pool = Pool.parse(_PROTOCOLS[made.venue], made.address, list(made.accounts), 0, 0, 0)
+        quote_units, base_units = fair_price(made.pair)
+        fair_b, fair_a = (quote_units, base_units) if pool.token_a == made.pair.base.mint else (base_units, quote_units)
+        # A usual noise trade moves a concentrated pool by up to 10 basis points and a constant product by up to 40.
+        reach = listing.depth * LAMPORTS_PER_SOL
+        noise = reach * 10 if listing.venue == "whirlpool" else reach // 500
+        pools[made.address] = pool
+        models[made.address] = PoolModel(made.address, made.pair, fair_b, fair_a, noise)
+    return Engine(seed, models, temper or Temper()), pools
+
+
+def own_fills(fills: Iterable[OwnFill]) -> dict[str, list[OwnFill]]:
+    """Return fills by pool: in order of plan id, and in order of the legs within a plan."""
+    by_pool: dict[str, list[OwnFill]] = {}
+    for fill in sorted(fills, key=lambda fill: fill.plan):
+        by_pool.setdefault(fill.pool, []).append(fill)
+    return by_pool

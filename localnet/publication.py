@@ -1,0 +1,90 @@
+"""How the market tells its pools: keyframes with every account, between them what differs from the keyframe. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline._core import Pool
+from pipeline.ids import deterministic_id
+from pipeline.messages import AccountData, PoolState, Protocol, SlotUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class HeldState:
+    """A pool of the market, and when it came to be as it is."""
+
+    pool: Pool
+    slot: int
+    write_version: int
+    observed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyframe:
+    id: str
+    accounts: dict[str, bytes]
+
+
+@dataclass(slots=True)
+class Publication:
+    """Remembers the last keyframe of each pool."""
+
+    producer: str
+    _keyframes: dict[str, _Keyframe] = field(default_factory=dict)
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether any pool has been told yet."""
+        return bool(self._keyframes)
+
+    def keyframe(self, held: HeldState, created_ns: int) -> PoolState:
+        """Return a pool's state with all of its accounts."""
+        id_ = deterministic_id("pool-keyframe", held.pool.address, held.slot, held.write_version)
+        accounts = held.pool.accounts()
+        self._keyframes[held.pool.address] = _Keyframe(id_, {address: bytes(data) for address, _, data in accounts})
+        return self._message(held, id_, "", created_ns, accounts)
+
+    def change(self, held: HeldState, created_ns: int) -> PoolState:
+        """Return what of a pool differs from its last keyframe; all of it where there is none."""
+        keyframe = self._keyframes.get(held.pool.address)
+        if keyframe is None:
+            return self.keyframe(held, created_ns)
+        id_ = deterministic_id("pool-change", held.pool.address, held.slot, held.write_version)
+        differing = [account for account in held.pool.accounts() if keyframe.accounts.get(account[0]) != account[2]]
+        return self._message(held, id_, keyframe.id, created_ns, differing)
+
+    def resume(self, keyframe: PoolState) -> None:
+        """Take over a keyframe that was published before this process began."""
+        self._keyframes[keyframe.pool] = _Keyframe(
+            keyframe.id, {account.address: account.data for account in keyframe.accounts}
+        )
+
+    def slot(self, slot: int, market_ns: int, created_ns: int, *, pools_changed: int, closing: bool) -> SlotUpdate:
+        """Return the message that completes a slot."""
+        return SlotUpdate(
+            id=deterministic_id("slot", slot, market_ns),
+            created_ns=created_ns,
+            producer=self.producer,
+            slot=slot,
+            market_ns=market_ns,
+            pools_changed=pools_changed,
+            closing=closing,
+        )
+
+    def _message(
+        self, held: HeldState, id_: str, keyframe: str, created_ns: int, accounts: list[tuple[str, str, bytes]]
+    ) -> PoolState:
+        return PoolState(
+            id=id_,
+            # A change names the keyframe it builds on: laid over another one it would be wrong.
+            causation_id=keyframe,
+            created_ns=created_ns,
+            producer=self.producer,
+            pool=held.pool.address,
+            protocol=Protocol(int(held.pool.protocol)),
+            slot=held.slot,
+            write_version=held.write_version,
+            observed_ns=held.observed_ns,
+            complete=not keyframe,
+            accounts=[AccountData(address=address, owner=owner, data=data) for address, owner, data in accounts],
+        )

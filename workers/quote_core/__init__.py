@@ -1,0 +1,1 @@
+"""The quote core: pool states in, quotes in shared memory out."""

@@ -1,0 +1,1 @@
+"""The scanner: waits for changed quotes, searches cycles, publishes opportunities."""

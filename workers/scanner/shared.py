@@ -1,0 +1,70 @@
+"""The scanner's side of shared memory: which pools changed, and their newest snapshots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.shm import POOLS, QUOTES_INTERNAL, PoolBlob, PoolBlobTable, QuoteTable
+
+
+class SharedQuotes:
+    """An open quote table with its pool snapshots, and this reader's place in the change ring."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the files.
+
+        Raises:
+            SharedMemoryMissing: if their writer has not started yet.
+        """
+        self.table = QuoteTable(directory / QUOTES_INTERNAL)
+        self.blobs = PoolBlobTable(directory / POOLS)
+        self._cursor = self.table.cursor()
+        self._epoch = -1
+        self._pool_of: dict[int, int] = {}
+        self.laps = 0
+
+    @property
+    def replaced(self) -> bool:
+        """Tell whether the files were replaced by others: open them anew."""
+        return self.table.replaced or self.blobs.replaced
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether their writer shows signs of life."""
+        return self.table.writer_alive
+
+    def changed(self) -> list[int] | None:
+        """Return the ids of the pools that changed since the last call; None where everything has to be read again.
+
+        Everything: at the first call, after a lap of the ring, and when another process has become the writer.
+        """
+        epoch = self.table.epoch
+        entries = self._cursor.poll()
+        if entries is None:
+            self.laps += 1
+        if entries is None or epoch != self._epoch:
+            self._epoch = epoch
+            self._pool_of.clear()
+            return None
+        pools = {self._pool(index) for index in entries}
+        # An entry that could not be read whole is a change all the same.
+        return None if None in pools else sorted(pool for pool in pools if pool is not None)
+
+    def all_pools(self) -> list[int]:
+        """Return the ids of all pools that the directory names."""
+        ids = (self.table.id("pool", name) for name in self.table.names("pool"))
+        return sorted(id_ for id_ in ids if id_ is not None)
+
+    def snapshot(self, pool_id: int) -> PoolBlob | None:
+        """Return a pool's newest snapshot; None where there is none."""
+        return self.blobs.read(pool_id)
+
+    def _pool(self, index: int) -> int | None:
+        """Return the pool of an entry; that never changes while the writer lives."""
+        pool = self._pool_of.get(index)
+        if pool is None:
+            entry = self.table.read(index)
+            if entry is None:
+                return None
+            pool = self._pool_of[index] = entry.pool
+        return pool

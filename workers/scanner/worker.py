@@ -1,0 +1,193 @@
+"""Wiring of the scanner: changes in shared memory in; opportunities and scan reports out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from markets.costs import transaction_costs
+from markets.tokens import load_registry
+from pipeline._core import Pool, PoolRefused
+from pipeline.bus.errors import PublishFailed
+from pipeline.clock import NS_PER_MS
+from pipeline.config import Config
+from pipeline.context import WorkerContext
+from pipeline.ids import deterministic_id
+from pipeline.messages import Opportunity, ScanReport
+from pipeline.shm import SharedMemoryError, SharedMemoryMissing, Watch
+from workers.scanner.confidence import Trust
+from workers.scanner.finder import Finder, Found
+from workers.scanner.opportunity import Describer, Moment, slot_id
+from workers.scanner.shared import SharedQuotes
+
+LOOK_S = 0.5
+"""How often a scanner that nothing wakes looks whether the quote core still lives."""
+OPEN_AGAIN_S = 0.05
+PUBLISH_AGAIN_S = 0.2
+
+
+async def run(context: WorkerContext) -> None:
+    """Search after every commit of the quote core until told to stop."""
+    scanner = Scanner(context)
+    while not context.stopping.is_set():
+        shared = await scanner.open()
+        if shared is not None:
+            await scanner.scan_until_replaced(shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one search found, before it is published."""
+
+    moment: Moment
+    found: list[Found]
+    pools_changed: int
+    examined: int
+    duration_ns: int
+
+
+class Scanner:
+    """The search and everything it needs from outside."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        """Read the settings; shared memory is opened later."""
+        settings = context.config.scanner
+        self.context = context
+        registry = load_registry()
+        costs = transaction_costs(
+            lamports_per_signature=settings.lamports_per_signature,
+            signatures=settings.signatures,
+            compute_units=settings.compute_units,
+            micro_lamports_per_unit=settings.micro_lamports_per_unit,
+            tip_lamports=settings.tip_lamports,
+        )
+        trust = Trust(settings.full_age_ms * NS_PER_MS, settings.full_impact_bps, settings.unknown_token_factor)
+        self._limits = cycle_limits(context.config)
+        self._costs = costs
+        self.finder = Finder(costs, self._limits)
+        self.describer = Describer(costs, trust, registry, settings.expires_ms * NS_PER_MS)
+        self.laps = 0
+        self.left_out = 0
+
+    async def open(self) -> SharedQuotes | None:
+        """Open shared memory as soon as it is there; None when told to stop before."""
+        while not self.context.stopping.is_set():
+            try:
+                shared = SharedQuotes(self.context.config.shm_directory)
+            except SharedMemoryMissing as error:
+                self.context.health.degraded(f"no quotes yet: {error}", cause="quotes")
+            except SharedMemoryError as error:
+                self.context.health.degraded(f"quotes cannot be read: {error}", cause="quotes")
+            else:
+                self.finder = Finder(self._costs, self._limits)
+                return shared
+            await asyncio.sleep(OPEN_AGAIN_S)
+        return None
+
+    async def scan_until_replaced(self, shared: SharedQuotes) -> None:
+        """Scan whenever the quote core has committed, until told to stop or its files are others."""
+        watch = Watch(shared.table)
+        stopping = asyncio.create_task(self.context.stopping.wait(), name="stopping")
+        try:
+            committed = True  # what stands there already has not been looked at
+            while not stopping.done() and not shared.replaced:
+                if not shared.alive:
+                    self.context.health.degraded("the quote core is silent: nothing is emitted", cause="quotes")
+                elif committed:
+                    self.context.health.recovered(cause="quotes")
+                    await self._publish(self.scan(shared), shared)
+                committed = await self._wake(watch, stopping)
+        finally:
+            stopping.cancel()
+            watch.close()
+
+    @staticmethod
+    async def _wake(watch: Watch, stopping: asyncio.Task[bool]) -> bool:
+        waiting = asyncio.ensure_future(watch.wait(LOOK_S))
+        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        waiting.cancel()
+        return False
+
+    def scan(self, shared: SharedQuotes) -> Scan:
+        """Read what changed and search the cycles through it."""
+        started = time.perf_counter_ns()
+        slot, market_ns = shared.table.slot, shared.table.market_ns
+        changed = shared.changed()
+        wanted = shared.all_pools() if changed is None else changed
+        for pool_id in wanted:
+            self._refresh(shared, pool_id)
+        found = self.finder.search(changed)
+        moment = Moment(slot, market_ns, self.context.clock(), self.context.name)
+        return Scan(moment, found, len(wanted), self.finder.examined, time.perf_counter_ns() - started)
+
+    def _refresh(self, shared: SharedQuotes, pool_id: int) -> None:
+        blob = shared.snapshot(pool_id)
+        if blob is None:
+            self.finder.drop(pool_id)
+            return
+        try:
+            pool = Pool.from_snapshot(blob.data)
+        except PoolRefused as refusal:
+            self.context.log.warning("snapshot refused", pool_id=pool_id, reason=str(refusal))
+            self.finder.drop(pool_id)
+        else:
+            self.finder.put(pool_id, pool, blob.observed_ns)
+
+    async def _publish(self, scan: Scan, shared: SharedQuotes) -> None:
+        """Publish what was found, then the report that says how much that was."""
+        settings = self.context.config.scanner
+        chosen = scan.found[: settings.max_opportunities] if settings.enabled else []
+        if len(chosen) < len(scan.found) and settings.enabled:
+            self.left_out += len(scan.found) - len(chosen)
+            self.context.log.warning(
+                "more found than is published for one slot", slot=scan.moment.slot, left_out=self.left_out
+            )
+        stored = await self._store([self.describer.opportunity(found, scan.moment) for found in chosen])
+        if shared.laps != self.laps:
+            self.laps = shared.laps
+            self.context.log.warning("lapped by the quote core, scanned everything", laps=self.laps)
+        moment = scan.moment
+        report = ScanReport(
+            id=deterministic_id("scan", moment.slot, moment.market_ns, stored),
+            correlation_id="",
+            causation_id=slot_id(moment.slot, moment.market_ns),
+            created_ns=self.context.clock(),
+            producer=self.context.name,
+            slot=moment.slot,
+            pools_changed=scan.pools_changed,
+            cycles_examined=scan.examined,
+            opportunities=stored,
+            duration_ns=scan.duration_ns,
+            laps=self.laps,
+        )
+        await self._until_stored(report)
+
+    async def _store(self, opportunities: list[Opportunity]) -> int:
+        """Publish opportunities side by side; return how many are new to the stream.
+
+        One that the stream already has (found again after a restart) is not counted: nobody answers it twice.
+        """
+        return sum(await asyncio.gather(*map(self._until_stored, opportunities)))
+
+    async def _until_stored(self, message: Opportunity | ScanReport) -> bool:
+        """Publish until it is stored, or this worker is to stop; tell whether it is new to the stream."""
+        while not self.context.stopping.is_set():
+            try:
+                stored = await self.context.bus.publish(message)
+            except PublishFailed as error:
+                self.context.health.degraded(f"not stored: {error}", cause="publish")
+                await asyncio.sleep(PUBLISH_AGAIN_S)
+            else:
+                self.context.health.recovered(cause="publish")
+                return not stored.duplicate
+        return False
+
+
+def cycle_limits(config: Config) -> dict[str, int]:
+    """Return the tokens that cycles start and end in, with the largest amount the planner would take of each."""
+    registry = load_registry()
+    limits = {"SOL": config.planner.sol.max_amount_in, "USDC": config.planner.usdc.max_amount_in}
+    return {registry.by_symbol[symbol].mint: limits[symbol] for symbol in config.scanner.settlement}
