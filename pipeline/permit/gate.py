@@ -94,6 +94,7 @@ class Gate:
         self._link: Link | None = None
         self._trouble = "not started"
         self._word: Word | None = None
+        self._had_word = False
         self._word_trouble = ""
         self._word_tried_ns = 0
         self._latch_read = False
@@ -228,15 +229,17 @@ class Gate:
                     try:
                         self._word = Word(self._word_path)
                         self._word_trouble = ""
+                        self._had_word = True
                     except WordError as error:
                         self._word_trouble = f"unreadable: {error}"
                 else:
                     self._word_trouble = f"missing: {self._word_path}"
         if self._word is None:
-            # A file that is there and makes no sense is refused; none at all means that the manager runs elsewhere.
+            # A file that is there and makes no sense is refused, and so is one that was there and is gone. None at all
+            # means that the manager runs on another host.
             if self._word_trouble.startswith("unreadable"):
                 return self._refuse(RefusedBy.WORD_UNREADABLE, self._word_trouble)
-            if self._shared_memory == "required":
+            if self._had_word or self._shared_memory == "required":
                 return self._refuse(RefusedBy.WORD_MISSING, self._word_trouble)
             return None
         try:
@@ -254,6 +257,7 @@ class Gate:
             self._word_tried_ns = now_ns
             if self._word is not None and self._word.replaced:
                 self._word = None
+                self._word_tried_ns = 0
 
     # --- the connection ----------------------------------------------------------------------------------------------
 

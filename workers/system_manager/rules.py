@@ -5,6 +5,7 @@ Every rule looks at a window, says nothing below a minimum sample, and measures 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -175,9 +176,7 @@ def _ratio(
 def _grown(reports: Sequence[Health], counts: Sequence[int]) -> int:
     """Return how much a counter grew over the window; a new process starts its counters at 0."""
     total = 0
-    for (earlier, before), (later, after) in zip(
-        zip(reports, counts, strict=True), zip(reports[1:], counts[1:], strict=True), strict=False
-    ):
+    for (earlier, before), (later, after) in itertools.pairwise(zip(reports, counts, strict=True)):
         restarted = earlier.instance != later.instance or after < before
         total += after if restarted else after - before
     return total

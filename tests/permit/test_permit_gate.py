@@ -1,0 +1,444 @@
+"""The gate against a server that misbehaves: it stays closed, and comes back by itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from permit_stage import closed, eventually, opened
+
+from pipeline.messages import Command, KillSwitch, Permit, PermitState
+from pipeline.permit import Allowed, Gate, Refused, RefusedBy
+from pipeline.permit.link import Login
+from pipeline.permit.state import boottime_ns
+from pipeline.permit.word import word_path
+from pipeline.shm import PermitWord, PermitWordWriter
+
+HALTED, ACTIVE = PermitState.HALTED, PermitState.ACTIVE
+
+
+def switch(state: int, epoch: int, actor: str = "ada") -> bytes:
+    return KillSwitch(id=f"k{epoch}", state=state, epoch=epoch, actor=actor, reason="test").encode()
+
+
+def permit(state: int = ACTIVE, epoch: int = 1, lease_ms: int = 500) -> bytes:
+    return Permit(id="p", state=state, epoch=epoch, lease_ns=lease_ms * 1_000_000, actor="ada", reason="test").encode()
+
+
+class FakeServer:
+    """As much of a NATS server as the gate sees, under the test's control."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"nats://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.connection: socket.socket | None = None
+        self.latch: bytes | None = switch(ACTIVE, 1)
+        self.latch_reply: bytes | None = None
+        self.greeting = b'INFO {"server_id":"fake"}\r\n'
+        self.answer_pings = True
+        self.accepted = 0
+        self.received = b""
+        self.pings = 0
+        self._stop = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._stop:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.accepted += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        pending = b""
+        with suppress(OSError):
+            connection.sendall(self.greeting)
+            while data := connection.recv(4096):
+                self.received += data
+                pending += data
+                *lines, pending = pending.split(b"\r\n")
+                for line in lines:
+                    if line == b"PING":
+                        self.pings += 1
+                        if self.answer_pings:
+                            connection.sendall(b"PONG\r\n")
+                    elif line.startswith(b"PUB "):
+                        connection.sendall(frame("_INBOX.x", 3, self._latch_reply()))
+                        self.connection = connection
+
+    def _latch_reply(self) -> bytes:
+        if self.latch_reply is not None:
+            return self.latch_reply
+        if self.latch is None:
+            return json.dumps({"error": {"code": 404, "err_code": 10037, "description": "no message found"}}).encode()
+        return json.dumps({"message": {"seq": 1, "data": base64.b64encode(self.latch).decode()}}).encode()
+
+    def send(self, data: bytes) -> None:
+        eventually(lambda: self.connection is not None)
+        assert self.connection is not None
+        self.connection.sendall(data)
+
+    def renew(self, **fields: int) -> None:
+        self.send(frame("system.permit", 2, permit(**fields)))
+
+    def close(self) -> None:
+        self._stop = True
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def frame(subject: str, sid: int, payload: bytes) -> bytes:
+    return b"MSG %s %d %d\r\n%s\r\n" % (subject.encode(), sid, len(payload), payload)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    server = FakeServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def make(server: FakeServer) -> Iterator[Callable[..., Gate]]:
+    gates: list[Gate] = []
+
+    def make(**options: object) -> Gate:
+        login = Login(server.url, "test", timeout_s=0.5)
+        gate = Gate(login, **{"word": None, "backoff_s": 0.02, "backoff_max_s": 0.05, **options})  # type: ignore[arg-type]
+        gate.start()
+        gates.append(gate)
+        return gate
+
+    yield make
+    for gate in gates:
+        gate.close()
+
+
+@pytest.fixture
+def gate(server: FakeServer, make: Callable[..., Gate]) -> Gate:
+    """An open gate."""
+    gate = make()
+    assert gate.wait_ready(5)
+    server.renew()
+    eventually(opened(gate))
+    return gate
+
+
+def why(gate: Gate) -> RefusedBy:
+    verdict = gate.check()
+    assert isinstance(verdict, Refused), verdict
+    return verdict.reason
+
+
+def test_closed_before_it_is_started() -> None:
+    gate = Gate(Login("nats://127.0.0.1:1", "test"), word=None)
+    assert why(gate) is RefusedBy.NOT_CONNECTED
+
+
+def test_closed_until_a_permit_comes_and_after_it_was_closed(server: FakeServer, make: Callable[..., Gate]) -> None:
+    gate = make()
+    assert gate.wait_ready(5)
+    assert why(gate) is RefusedBy.NO_PERMIT
+    server.renew()
+    eventually(opened(gate))
+    gate.close()
+    assert why(gate) is RefusedBy.CLOSED
+
+
+def test_a_halt_in_the_buffer_is_read_by_the_check_itself(server: FakeServer, gate: Gate) -> None:
+    with gate._lock:  # the gate's own thread cannot read
+        server.send(frame("system.kill_switch", 1, switch(HALTED, 2)))
+        time.sleep(0.05)
+    assert why(gate) is RefusedBy.HALTED
+
+
+def test_half_a_halt_is_completed_by_its_other_half(server: FakeServer, gate: Gate) -> None:
+    data = frame("system.kill_switch", 1, switch(HALTED, 2))
+    for index in range(len(data) - 1):
+        server.send(data[index : index + 1])
+    time.sleep(0.02)
+    assert isinstance(gate.check(), Allowed)
+    server.send(data[-1:])
+    eventually(closed(gate), within_s=0.3)
+    assert why(gate) is RefusedBy.HALTED
+
+
+def test_a_stale_epoch_is_ignored(server: FakeServer, gate: Gate) -> None:
+    server.send(frame("system.kill_switch", 1, switch(HALTED, 5)))
+    eventually(closed(gate))
+    server.send(frame("system.kill_switch", 1, switch(ACTIVE, 4)))
+    server.renew(epoch=4)
+    server.renew(epoch=1)
+    eventually(lambda: gate.view().stale == 3)
+    assert why(gate) is RefusedBy.HALTED
+    server.send(frame("system.kill_switch", 1, switch(ACTIVE, 6)))
+    time.sleep(0.02)
+    assert why(gate) is RefusedBy.NO_PERMIT  # resumed, but under no permit yet
+    server.renew(epoch=6)
+    eventually(opened(gate))
+
+
+def test_an_old_permit_does_not_open_a_gate_that_slept(server: FakeServer, gate: Gate) -> None:
+    # Permits lie in the buffer while the process sleeps longer than a lease; the manager may be long dead by now.
+    with gate._lock:
+        for _ in range(5):
+            server.renew()
+            time.sleep(0.15)
+    assert why(gate) is RefusedBy.LEASE_EXPIRED
+    # The next one, after the server has answered us again, counts.
+    eventually(lambda: server.pings > 1)
+    time.sleep(0.05)
+    server.renew()
+    eventually(opened(gate), within_s=0.4)
+
+
+def test_a_server_that_answers_no_ping_gives_no_lease(server: FakeServer, gate: Gate) -> None:
+    server.answer_pings = False
+    began = time.monotonic()
+    while time.monotonic() - began < 0.8:
+        server.renew()
+        time.sleep(0.05)
+    assert why(gate) is RefusedBy.LEASE_EXPIRED
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"garbage\r\n",
+        b"\x00\xff" * 50 + b"\r\n",
+        b"MSG system.permit 2 999999999\r\n",
+        b"MSG nothing 9 2\r\nhi\r\n",
+        frame("system.kill_switch", 1, b"not a flatbuffer"),
+        frame("system.kill_switch", 1, b""),
+        frame("system.kill_switch", 1, Command(id="c").encode()),
+        b"-ERR 'Stale Connection'\r\n",
+    ],
+)
+def test_garbage_closes_the_gate_until_the_latch_was_read_again(server: FakeServer, gate: Gate, garbage: bytes) -> None:
+    server.latch = switch(HALTED, 2)
+    server.send(garbage)
+    eventually(closed(gate), within_s=1)
+    eventually(lambda: gate.view().connects == 2)
+    assert why(gate) is RefusedBy.HALTED
+    assert gate.view().epoch == 2
+
+
+@pytest.mark.parametrize("garbage", [b"", b"no", b"PERM" * 20, Command(id="c").encode()])
+def test_garbage_on_the_permit_renews_nothing(server: FakeServer, gate: Gate, garbage: bytes) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < 0.7:
+        server.send(frame("system.permit", 2, garbage))
+        time.sleep(0.05)
+    assert why(gate) is RefusedBy.LEASE_EXPIRED
+    assert gate.view().invalid > 5
+    assert server.accepted == 1
+
+
+def test_a_flood_keeps_the_gate_closed_until_it_is_read(server: FakeServer, gate: Gate) -> None:
+    noise = frame("system.permit", 2, b"x" * 1000) * 2000
+    assert server.connection is not None
+    server.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+    with gate._lock:
+        sender = threading.Thread(target=server.send, args=(noise,))
+        sender.start()
+        time.sleep(0.2)
+    verdicts = {type(gate.check()) for _ in range(3)}
+    sender.join()
+    server.renew()
+    eventually(opened(gate))
+    assert verdicts <= {Refused, Allowed}
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (b"not json", "makes no sense"),
+        (b'{"message":{"data":"###"}}', "makes no sense"),
+        (b'{"message":{"data":"' + base64.b64encode(b"no flatbuffer") + b'"}}', "no kill switch"),
+        (b'{"error":{"err_code":10008,"description":"insufficient resources"}}', "insufficient resources"),
+        (b"[]", "makes no sense"),
+    ],
+)
+def test_without_the_latch_it_stays_closed(
+    server: FakeServer, make: Callable[..., Gate], reply: bytes, words: str
+) -> None:
+    server.latch_reply = reply
+    gate = make()
+    eventually(lambda: server.accepted > 2)
+    server_saw = gate.check()
+    assert isinstance(server_saw, Refused)
+    assert server_saw.reason is RefusedBy.NOT_CONNECTED
+    assert words in server_saw.detail
+    assert not gate.view().ready
+    server.latch_reply = None
+    assert gate.wait_ready(5)
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 200 OK\r\n", b"INFO nonsense\r\n", b"PING\r\n", b"-ERR 'no'\r\n", b""])
+def test_something_else_on_the_port_keeps_it_closed(
+    server: FakeServer, make: Callable[..., Gate], greeting: bytes
+) -> None:
+    server.greeting = greeting
+    gate = make()
+    eventually(lambda: server.accepted > (0 if greeting == b"" else 1))
+    assert why(gate) is RefusedBy.NOT_CONNECTED
+
+
+def test_nothing_latched_yet_is_halted_until_the_manager_speaks(server: FakeServer, make: Callable[..., Gate]) -> None:
+    server.latch = None
+    gate = make()
+    assert gate.wait_ready(5)
+    assert why(gate) is RefusedBy.NO_PERMIT
+    server.renew(epoch=1)
+    eventually(opened(gate))
+
+
+def test_a_server_that_vanishes_is_noticed_and_returned_to(server: FakeServer, gate: Gate) -> None:
+    assert server.connection is not None
+    server.connection.shutdown(socket.SHUT_RDWR)
+    eventually(closed(gate), within_s=0.2)
+    eventually(lambda: gate.view().connects == 2)
+    assert why(gate) is RefusedBy.NO_PERMIT  # a lease does not outlive the connection it came by
+    server.renew()
+    eventually(opened(gate))
+
+
+def test_it_logs_in_and_shows_no_password(server: FakeServer, tmp_path: Path) -> None:
+    gate = Gate(Login(server.url.replace("//", "//bob:hunter2@"), "t", timeout_s=0.5), word=None)
+    with gate:
+        assert gate.wait_ready(5)
+        assert b'"user": "bob", "pass": "hunter2"' in server.received
+        server.close()
+        assert server.connection is not None
+        server.connection.shutdown(socket.SHUT_RDWR)
+        eventually(lambda: "cannot connect" in gate.view().trouble)
+        assert "hunter2" not in gate.view().trouble
+
+
+def test_other_schemes_are_refused_by_name() -> None:
+    with Gate(Login("ws://127.0.0.1:80", "t"), word=None) as gate:
+        eventually(lambda: "ws://" in gate.view().trouble)
+        assert why(gate) is RefusedBy.NOT_CONNECTED
+
+
+# Shared memory.
+
+
+def test_a_gate_that_requires_the_word_is_closed_without_it(
+    server: FakeServer, make: Callable[..., Gate], tmp_path: Path
+) -> None:
+    path = word_path(tmp_path)
+    gate = make(word=path, shared_memory="required")
+    lenient = make(word=path)
+    for each in (gate, lenient):
+        assert each.wait_ready(5)
+    server_renews(server, 2)
+    assert why(gate) is RefusedBy.WORD_MISSING
+    assert "missing" in lenient.view().word
+
+
+def server_renews(server: FakeServer, times: int) -> None:
+    for _ in range(times):
+        server.renew()
+        time.sleep(0.02)
+
+
+def test_the_word_is_obeyed_from_the_moment_it_is_there(
+    server: FakeServer, make: Callable[..., Gate], tmp_path: Path
+) -> None:
+    gate = make(word=word_path(tmp_path))
+    assert gate.wait_ready(5)
+    server.renew()
+    eventually(opened(gate))
+    writer = PermitWordWriter(word_path(tmp_path))
+    eventually(lambda: (server.renew(), why_or_none(gate))[1] is RefusedBy.WORD_STALE)
+    writer.renew(int(ACTIVE), 1, 10**9, 0)
+    server.renew()
+    eventually(opened(gate))
+    assert PermitWord(word_path(tmp_path)).halt() == 1
+    assert why(gate) is RefusedBy.WORD_HALTED
+    writer.renew(int(ACTIVE), 1, 10**9, 0)  # a renewal lifts nothing
+    assert why(gate) is RefusedBy.WORD_HALTED
+    writer.renew(int(ACTIVE), 1, 10**9, 1)
+    server.renew()
+    eventually(opened(gate))
+
+
+def why_or_none(gate: Gate) -> RefusedBy | None:
+    verdict = gate.check()
+    return verdict.reason if isinstance(verdict, Refused) else None
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\0" * 4096, b"PLPERMIT" + b"\xff" * 4088])
+def test_a_file_that_is_no_word_keeps_it_closed(
+    server: FakeServer, make: Callable[..., Gate], tmp_path: Path, content: bytes
+) -> None:
+    word_path(tmp_path).write_bytes(content)
+    gate = make(word=word_path(tmp_path))
+    assert gate.wait_ready(5)
+    server_renews(server, 2)
+    assert why(gate) is RefusedBy.WORD_UNREADABLE
+
+
+def test_a_word_whose_writer_died_in_the_middle_keeps_it_closed(
+    server: FakeServer, make: Callable[..., Gate], tmp_path: Path
+) -> None:
+    writer = PermitWordWriter(word_path(tmp_path))
+    writer.renew(int(ACTIVE), 1, 10**9, 0)
+    gate = make(word=word_path(tmp_path))
+    assert gate.wait_ready(5)
+    server.renew()
+    eventually(opened(gate))
+    writer._tear()
+    assert why(gate) is RefusedBy.WORD_UNREADABLE
+
+
+def test_a_word_that_was_made_anew_is_found(server: FakeServer, make: Callable[..., Gate], tmp_path: Path) -> None:
+    path = word_path(tmp_path)
+    writer = PermitWordWriter(path)
+    writer.renew(int(ACTIVE), 1, 10**9, 0)
+    gate = make(word=path)
+    assert gate.wait_ready(5)
+    server.renew()
+    eventually(opened(gate))
+    path.unlink()
+    fresh = PermitWordWriter(path)
+
+    def renewed() -> bool:
+        server.renew()
+        fresh.renew(int(ACTIVE), 1, 10**9, 0)
+        time.sleep(0.02)
+        return opened(gate)()
+
+    eventually(lambda: (server.renew(), time.sleep(0.02), closed(gate)())[2], within_s=3)
+    eventually(renewed, within_s=3)
+    PermitWord(path).halt()
+    assert why(gate) is RefusedBy.WORD_HALTED
+
+
+def test_the_check_is_cheap(server: FakeServer, make: Callable[..., Gate], tmp_path: Path) -> None:
+    writer = PermitWordWriter(word_path(tmp_path))
+    gate = make(word=word_path(tmp_path))
+    assert gate.wait_ready(5)
+    best = float("inf")
+    for _ in range(20):
+        writer.renew(int(ACTIVE), 1, 10**9, 0)
+        server.renew()
+        eventually(opened(gate))
+        began = boottime_ns()
+        for _ in range(500):
+            verdict = gate.check()
+        best = min(best, (boottime_ns() - began) / 500)
+        assert isinstance(verdict, Allowed)
+    assert best < 50_000  # measured 3 us; the bound only catches what is out of all proportion
