@@ -267,6 +267,9 @@ class PermitWord:
     @property
     def replaced(self) -> bool: ...
 
+def _shm_hammer(writer: QuoteTableWriter, index: int, seconds: float) -> int: ...
+def _shm_inspect(table: QuoteTable, index: int, seconds: float, protected: bool) -> tuple[int, int, int]: ...
+
 # --- pools and search (core/src/pools, core/src/search); described in markets/solana/pools.py and docs/pools.md
 
 class PoolRefused(ValueError):

@@ -74,10 +74,13 @@ fn check(
     };
     let foreign = "; is the path right?";
     let rebuild = "; stop its readers and remove the file, its writer makes a new one";
-    let size = file
+    let metadata = file
         .metadata()
-        .map_err(|cause| ShmError::from_io(path, cause, 0))?
-        .len();
+        .map_err(|cause| ShmError::from_io(path, cause, 0))?;
+    if !metadata.is_file() {
+        return Err(refuse("not a file".into(), format!("a {what}"), foreign));
+    }
+    let size = metadata.len();
     if size < PREFIX_BYTES as u64 {
         return Err(refuse(
             format!("a file of {size} bytes"),

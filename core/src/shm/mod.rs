@@ -33,7 +33,10 @@ mod permit;
 mod protocol;
 mod python;
 mod region;
+mod ring;
 mod sync;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use python::register;

@@ -4,6 +4,7 @@ mod blobs;
 mod permit;
 mod reader;
 mod snapshot;
+mod stress;
 mod writer;
 
 use std::path::PathBuf;
@@ -92,6 +93,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<blobs::PoolBlob>()?;
     module.add_class::<permit::PermitWordWriter>()?;
     module.add_class::<permit::PermitWord>()?;
+    module.add_function(wrap_pyfunction!(stress::_shm_hammer, module)?)?;
+    module.add_function(wrap_pyfunction!(stress::_shm_inspect, module)?)?;
     Ok(())
 }
 

@@ -11,6 +11,9 @@ use super::super::table::{self, Changes, Commit, TableReader};
 use super::snapshot::{QuoteEntry, QuoteSnapshot, Spare};
 use super::{ALIVE_WITHIN_NS, PathArgument};
 
+/// A reader of a quote table.
+///
+/// Raises `SharedMemoryMissing` while there is no file, `SharedMemoryIncompatible` for another kind, version or size.
 #[pyclass(frozen, module = "pipeline._core")]
 pub struct QuoteTable {
     inner: Arc<TableReader>,
@@ -18,6 +21,10 @@ pub struct QuoteTable {
 }
 
 impl QuoteTable {
+    pub fn table(&self) -> &TableReader {
+        &self.inner
+    }
+
     fn commit(&self) -> Commit {
         self.inner.commit().unwrap_or_default()
     }
@@ -33,7 +40,7 @@ impl QuoteTable {
         })
     }
 
-    /// Read one entry.
+    /// Read one entry, whole; `None` when it was busy for all attempts (its writer died in it, or writes it without pause).
     #[inline]
     fn read(&self, index: usize) -> PyResult<Option<QuoteEntry>> {
         if index >= self.inner.len() {
@@ -45,6 +52,7 @@ impl QuoteTable {
             .map(|quote| QuoteEntry::new(index, quote)))
     }
 
+    /// Read an entry without the protocol: it may be torn. For the test and the benchmark that show it.
     fn _read_unprotected(&self, index: usize) -> PyResult<QuoteEntry> {
         if index >= self.inner.len() {
             return Err(PyIndexError::new_err(index));
@@ -52,10 +60,12 @@ impl QuoteTable {
         Ok(QuoteEntry::new(index, self.inner.read_unprotected(index)))
     }
 
+    /// Copy every entry, each whole: 128 bytes an entry in one read-only buffer.
     fn snapshot(&self) -> QuoteSnapshot {
         QuoteSnapshot::new(self.inner.snapshot(self.spare.take()), self.spare.clone())
     }
 
+    /// Return the indices of the entries with all these ids.
     #[pyo3(signature = (*, pool=None, pair=None, token_in=None, token_out=None, provider=None, amount_index=None))]
     fn find(
         &self,
@@ -80,14 +90,17 @@ impl QuoteTable {
             .collect()
     }
 
+    /// Return the name of an id (`kind`: token, pair, pool, provider), or `None`.
     fn name(&self, kind: &str, id: u32) -> PyResult<Option<String>> {
         Ok(self.inner.name(Kind::parse(kind)?, id))
     }
 
+    /// Return the id of a name, or `None`.
     fn id(&self, kind: &str, name: &str) -> PyResult<Option<u32>> {
         Ok(self.inner.id(Kind::parse(kind)?, name))
     }
 
+    /// Return all names of a kind; the first has id 1.
     fn names(&self, kind: &str) -> PyResult<Vec<String>> {
         let kind = Kind::parse(kind)?;
         Ok(self.inner.with_names(|names| {
@@ -97,6 +110,7 @@ impl QuoteTable {
         }))
     }
 
+    /// Return a cursor that stands at the newest commit.
     fn cursor(&self) -> Cursor {
         Cursor {
             table: self.inner.clone(),
@@ -104,66 +118,79 @@ impl QuoteTable {
         }
     }
 
+    /// Slot of the newest commit.
     #[getter]
     fn slot(&self) -> u64 {
         self.commit().slot
     }
 
+    /// Market time of the newest commit, ns.
     #[getter]
     fn market_ns(&self) -> i64 {
         self.commit().market_ns
     }
 
+    /// Wall-clock time of the newest commit, ns.
     #[getter]
     fn committed_ns(&self) -> u64 {
         self.commit().committed_ns
     }
 
+    /// The ring's sequence at the newest commit.
     #[getter]
     fn sequence(&self) -> u64 {
         self.inner.head()
     }
 
+    /// How many writers the file has had.
     #[getter]
     fn epoch(&self) -> u64 {
         self.inner.mapped.epoch()
     }
 
+    /// Process id of the writer, or of the last one.
     #[getter]
     fn writer_pid(&self) -> u64 {
         self.inner.mapped.writer_pid()
     }
 
+    /// True while the writer has not closed the table and its last heartbeat is less than 2 s old.
     #[getter]
     fn writer_alive(&self) -> bool {
         self.inner.mapped.writer_alive(ALIVE_WITHIN_NS)
     }
 
+    /// Nanoseconds since the writer's last heartbeat.
     #[getter]
     fn heartbeat_age_ns(&self) -> u64 {
         self.inner.mapped.heartbeat_age_ns()
     }
 
+    /// True when the name belongs to another file now, or to none: open it anew.
     #[getter]
     fn replaced(&self) -> bool {
         self.inner.mapped.replaced()
     }
 
+    /// Entries that fit.
     #[getter]
     fn capacity(&self) -> usize {
         self.inner.plan.capacity
     }
 
+    /// Slots of the change ring.
     #[getter]
     fn ring(&self) -> usize {
         self.inner.plan.ring
     }
 
+    /// Reads by this object that had to be tried again.
     #[getter]
     fn retries(&self) -> u64 {
         self.inner.retries.load(Ordering::Relaxed)
     }
 
+    /// Reads by this object that were given up.
     #[getter]
     fn busy(&self) -> u64 {
         self.inner.busy.load(Ordering::Relaxed)
@@ -174,6 +201,7 @@ impl QuoteTable {
     }
 }
 
+/// A reader's place in a table's change ring, in the reader's own memory.
 #[pyclass(frozen, module = "pipeline._core")]
 pub struct Cursor {
     table: Arc<TableReader>,
@@ -182,6 +210,9 @@ pub struct Cursor {
 
 #[pymethods]
 impl Cursor {
+    /// Return the entries committed since the last call, each index once: `()` when there are none.
+    ///
+    /// `None` means that more changed than the ring holds, or that a new writer began: take a snapshot.
     #[inline]
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         match self.inner.poll(&self.table) {
@@ -191,6 +222,7 @@ impl Cursor {
         }
     }
 
+    /// Sleep in the kernel, without the GIL, until there is a commit that `poll` has not returned; `False` on timeout.
     fn wait(&self, py: Python<'_>, timeout_s: f64) -> PyResult<bool> {
         let timeout = Duration::try_from_secs_f64(timeout_s).map_err(|_| {
             PyValueError::new_err(format!("a timeout is 0 or more seconds, not {timeout_s}"))
@@ -209,11 +241,13 @@ impl Cursor {
         }
     }
 
+    /// The ring's sequence up to which `poll` has returned everything.
     #[getter]
     fn position(&self) -> u64 {
         self.inner.position()
     }
 
+    /// How often `poll` returned `None`.
     #[getter]
     fn laps(&self) -> u64 {
         self.inner.laps.load(Ordering::Relaxed)

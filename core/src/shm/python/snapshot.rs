@@ -95,6 +95,10 @@ impl Spare {
     }
 }
 
+/// Every entry of a table, each whole.
+///
+/// Indexing makes one `QuoteEntry` (`None` where the entry was busy); `memoryview(snapshot)` is the raw entries, 128
+/// bytes each, zeros where one was busy.
 #[pyclass(frozen, module = "pipeline._core")]
 pub struct QuoteSnapshot {
     snapshot: Snapshot,
@@ -144,31 +148,37 @@ impl QuoteSnapshot {
         Ok(Some(QuoteEntry::new(at, Quote::from_words(content))))
     }
 
+    /// Slot of the newest commit when it was taken.
     #[getter]
     fn slot(&self) -> u64 {
         self.snapshot.commit.slot
     }
 
+    /// Market time of that commit, ns.
     #[getter]
     fn market_ns(&self) -> i64 {
         self.snapshot.commit.market_ns
     }
 
+    /// Wall-clock time of that commit, ns.
     #[getter]
     fn committed_ns(&self) -> u64 {
         self.snapshot.commit.committed_ns
     }
 
+    /// The ring's sequence at that commit.
     #[getter]
     fn sequence(&self) -> u64 {
         self.snapshot.commit.sequence
     }
 
+    /// True when all entries belong to one commit: no batch was open meanwhile.
     #[getter]
     fn whole(&self) -> bool {
         self.snapshot.whole
     }
 
+    /// Indices of the entries that were busy for all attempts.
     #[getter]
     fn busy(&self) -> Vec<u32> {
         self.snapshot.busy.clone()

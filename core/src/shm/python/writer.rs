@@ -4,9 +4,20 @@ use super::super::directory::Kind;
 use super::super::table::{Plan, Quote, TableWriter};
 use super::PathArgument;
 
+/// The one writer of a quote table.
+///
+/// Makes the file, or continues in the one a predecessor left: names, entries and ids stay, records it died in are void.
+/// Raises `SharedMemoryOwned` where another process writes it, `SharedMemoryIncompatible` where the file is another
+/// kind, version or size; with `replace` a quote table of another size is retired and a new one takes its name.
 #[pyclass(module = "pipeline._core")]
 pub struct QuoteTableWriter {
     inner: TableWriter,
+}
+
+impl QuoteTableWriter {
+    pub fn table(&mut self) -> &mut TableWriter {
+        &mut self.inner
+    }
 }
 
 // One argument per field: Python passes them by position, which costs a third of a struct built there.
@@ -29,14 +40,19 @@ impl QuoteTableWriter {
         })
     }
 
+    /// Return the id of a name (`kind`: token, pair, pool, provider), giving it one when it is new. Ids count from 1.
     fn intern(&mut self, kind: &str, name: &str) -> PyResult<u32> {
         Ok(self.inner.intern(Kind::parse(kind)?, name)?)
     }
 
+    /// Return the name of an id, or `None`.
     fn name(&self, kind: &str, id: u32) -> PyResult<Option<&str>> {
         Ok(self.inner.name(Kind::parse(kind)?, id))
     }
 
+    /// Return the index of the entry for (pool, provider, token_in, token_out, amount_index), making it when it is new.
+    ///
+    /// A new entry is void until it is written. Ids are those of `intern`; 0 means none.
     #[pyo3(signature = (pool, token_in, token_out, *, pair=0, provider=0, protocol=0, amount_index=0))]
     fn entry(
         &mut self,
@@ -61,6 +77,7 @@ impl QuoteTableWriter {
         Ok(self.inner.entry(&key)?)
     }
 
+    /// Write an entry. Whoever reads the entry sees it at once; waiting readers are told at the next `commit`.
     #[pyo3(signature = (
         index, amount_in, amount_out, slot, quoted_ns, price_impact_bps=0.0, confidence=0.0, staleness=0, write_version=0,
         fee_amount=0, oracle_price=0, route=0, hops=1
@@ -100,19 +117,25 @@ impl QuoteTableWriter {
         Ok(self.inner.write(index, &quote)?)
     }
 
+    /// Make the batch written since the last commit known to waiting readers, whole, with its slot and market time.
+    ///
+    /// Readers wake even when nothing was written. Returns the ring's sequence.
     fn commit(&mut self, slot: u64, market_ns: i64) -> u64 {
         self.inner.commit(slot, market_ns)
     }
 
+    /// Say that the writer lives; a commit says so too. Due at least once a second.
     fn heartbeat(&self) {
         self.inner.heartbeat();
     }
 
+    /// How many writers the file has had, this one included.
     #[getter]
     fn epoch(&self) -> u64 {
         self.inner.epoch()
     }
 
+    /// Records that the predecessor died in, now void.
     #[getter]
     fn repaired(&self) -> u64 {
         self.inner.repaired()
@@ -122,6 +145,7 @@ impl QuoteTableWriter {
         self.inner.len()
     }
 
+    /// Say that no more will come. The file stays, for its readers and for the next writer.
     fn close(&self) {
         self.inner.close();
     }
@@ -135,6 +159,7 @@ impl QuoteTableWriter {
         self.inner.close();
     }
 
+    /// Leave an entry half-written, as a writer that dies in it. For tests.
     fn _tear(&self, index: u32) -> PyResult<()> {
         if index as usize >= self.inner.len() {
             return Err(pyo3::exceptions::PyIndexError::new_err(index));

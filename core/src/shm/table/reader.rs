@@ -11,11 +11,12 @@ use super::super::directory::{Kind, Names, RECORD_WORDS};
 use super::super::error::ShmError;
 use super::super::file::{self, Mapped};
 use super::super::protocol::{self, load_acquire};
+use super::super::ring::Found;
 use super::super::sync::{AtomicU64, Ordering, fence};
-use super::writer::ring_slot;
+use super::writer::ring;
 use super::{
     BATCH, COMMIT, COMMIT_WORDS, DIRECTORY, ENTRY_COUNT, ENTRY_WORDS, HEAD, MAGIC, NAME_COUNT,
-    Plan, Quote, RESERVED, VERSION, WAKE, WHAT,
+    Plan, Quote, VERSION, WAKE, WHAT,
 };
 
 pub struct TableReader {
@@ -247,26 +248,17 @@ impl Cursor {
 
     fn collect(&self, table: &TableReader, position: u64, head: u64) -> Changes {
         self.position.store(head, Ordering::Relaxed);
-        let size = table.plan.ring as u64;
-        if head.wrapping_sub(position) <= size {
-            let ring = table
-                .mapped
-                .region
-                .words(table.plan.ring_start(), table.plan.ring);
-            let mut indices: Vec<u32> = (position..head)
-                .map(|sequence| ring[ring_slot(sequence, table.plan.ring)].load(Ordering::Relaxed))
+        if let Found::Changes(changes) = ring(&table.mapped, &table.plan).collect(position, head) {
+            // `NOTHING` fits no index. Several batches may name an entry several times.
+            let mut indices: Vec<u32> = changes
+                .into_iter()
                 .filter_map(|index| u32::try_from(index).ok())
                 .collect();
-            fence(Ordering::Acquire);
-            let reserved = table.mapped.region.word(RESERVED).load(Ordering::Relaxed);
-            if reserved.wrapping_sub(position) <= size {
-                // Several batches may name an entry several times.
-                if indices.len() > 1 {
-                    indices.sort_unstable();
-                    indices.dedup();
-                }
-                return Changes::Some(indices);
+            if indices.len() > 1 {
+                indices.sort_unstable();
+                indices.dedup();
             }
+            return Changes::Some(indices);
         }
         self.laps.fetch_add(1, Ordering::Relaxed);
         Changes::Lapped

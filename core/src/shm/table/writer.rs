@@ -10,7 +10,8 @@ use super::super::directory::{Kind, Names, RECORD_WORDS};
 use super::super::error::ShmError;
 use super::super::file::{self, Mapped};
 use super::super::protocol;
-use super::super::sync::{AtomicU64, Ordering, fence};
+use super::super::ring::{NOTHING, Ring};
+use super::super::sync::{AtomicU64, Ordering};
 use super::{
     BATCH, COMMIT, COMMIT_WORDS, DIRECTORY, ENTRY_COUNT, ENTRY_WORDS, HEAD, Key, NAME_COUNT, Plan,
     Quote, RESERVED, VOID, WAKE,
@@ -88,16 +89,12 @@ impl TableWriter {
             protocol::write(commit, &words);
             self.repaired += 1;
         }
-        // Readers count from `head`; moving it past the ring laps them all, so that they look at every entry once (invariant 6).
-        let head = region.word(HEAD).load(Ordering::Relaxed);
-        let reserved = region.word(RESERVED).load(Ordering::Relaxed);
-        self.head = head.max(reserved);
-        if count > 0 || self.head > 0 {
-            self.head += self.plan.ring as u64 + 1;
+        // What the predecessor wrote and did not commit was announced to nobody: every reader must look at everything once.
+        let ring = ring(&self.mapped, &self.plan);
+        if count > 0 || ring.reached() > 0 {
+            ring.lap_all();
         }
-        region.word(RESERVED).store(self.head, Ordering::Relaxed);
-        fence(Ordering::Release);
-        region.word(HEAD).store(self.head, Ordering::Release);
+        self.head = ring.reached();
         self.batch = region
             .word(BATCH)
             .load(Ordering::Relaxed)
@@ -203,19 +200,16 @@ impl TableWriter {
         }
     }
 
-    /// Publish the open batch to waiting readers, whole. Returns the ring's head. An empty batch moves the clock only.
+    /// Publish the open batch to waiting readers, whole. Returns the ring's head. An empty batch moves
+    /// the clock, and wakes readers too.
     pub fn commit(&mut self, slot: u64, market_ns: i64) -> u64 {
         let region = &self.mapped.region;
-        let head = self.head + self.changed.len() as u64;
-        let ring = region.words(self.plan.ring_start(), self.plan.ring);
-        region.word(RESERVED).store(head, Ordering::Relaxed);
-        fence(Ordering::Release);
-        // Of a batch larger than the ring only the end fits; every reader is lapped by it and looks at everything.
-        let skipped = self.changed.len().saturating_sub(self.plan.ring);
-        for (offset, index) in self.changed.iter().enumerate().skip(skipped) {
-            ring[ring_slot(self.head + offset as u64, self.plan.ring)]
-                .store(u64::from(*index), Ordering::Relaxed);
-        }
+        let ring = ring(&self.mapped, &self.plan);
+        let head = if self.changed.is_empty() {
+            ring.fill(self.head, [NOTHING].into_iter())
+        } else {
+            ring.fill(self.head, self.changed.iter().copied().map(u64::from))
+        };
         let batch = self.batch.next_multiple_of(2);
         let commit = [
             slot,
@@ -229,7 +223,7 @@ impl TableWriter {
             protocol::end(region.word(BATCH), self.batch);
             self.batch = batch;
         }
-        region.word(HEAD).store(head, Ordering::Release);
+        ring.show(head);
         self.head = head;
         self.changed.clear();
         self.mapped.beat();
@@ -290,7 +284,10 @@ fn entry<'a>(mapped: &'a Mapped, plan: &Plan, index: usize) -> &'a [AtomicU64] {
         .words(plan.entries_start() + index * ENTRY_WORDS, ENTRY_WORDS)
 }
 
-#[allow(clippy::cast_possible_truncation)]
-pub(super) fn ring_slot(sequence: u64, ring: usize) -> usize {
-    (sequence % ring as u64) as usize
+pub(super) fn ring<'a>(mapped: &'a Mapped, plan: &Plan) -> Ring<'a> {
+    Ring {
+        head: mapped.region.word(HEAD),
+        reserved: mapped.region.word(RESERVED),
+        slots: mapped.region.words(plan.ring_start(), plan.ring),
+    }
 }

@@ -1,0 +1,240 @@
+"""Quote tables: what is written is what is read, in this process and in others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shm_processes import Processes, table_of, write_when_told
+
+from pipeline.shm import (
+    QUOTE_VOID,
+    QuoteTable,
+    QuoteTableWriter,
+    SharedMemoryError,
+    SharedMemoryFull,
+    Watch,
+    as_array,
+    open_when_there,
+)
+
+
+def test_an_entry_keeps_every_field(folder: Path) -> None:
+    with QuoteTableWriter(folder / "quotes") as writer:
+        pool = writer.intern("pool", "pool")
+        sol, usdc = writer.intern("token", "SOL"), writer.intern("token", "USDC")
+        pair, local = writer.intern("pair", "SOL/USDC"), writer.intern("provider", "local")
+        index = writer.entry(pool, sol, usdc, pair=pair, provider=local, protocol=3, amount_index=7)
+        table = QuoteTable(folder / "quotes")
+        fresh = table.read(index)
+        assert fresh is not None
+        assert fresh.void
+        assert fresh.staleness == QUOTE_VOID
+        writer.write(index, 2**64 - 1, 2**63, 11, -12, -0.5, 0.25, 2, 13, 14, -(2**63), 2**64 - 2, 3)
+        writer.commit(11, -12)
+        entry = table.read(index)
+        assert entry is not None
+        fields = {name: getattr(entry, name) for name in dir(entry) if not name.startswith("_")}
+        assert fields == {
+            "index": 0, "void": False, "pool": pool, "pair": pair, "token_in": sol, "token_out": usdc,
+            "provider": local, "protocol": 3, "staleness": 2, "amount_index": 7, "amount_in": 2**64 - 1,
+            "amount_out": 2**63, "slot": 11, "write_version": 13, "quoted_ns": -12, "price_impact_bps": -0.5,
+            "confidence": 0.25, "oracle_price": -(2**63), "route": 2**64 - 2, "fee_amount": 14, "hops": 3, "batch": 1,
+        }  # fmt: skip
+        snapshot = table.snapshot()
+        assert snapshot[index] == entry == snapshot[-1]
+        record = as_array(snapshot)[index]
+        for name in set(fields) - {"index", "void"}:
+            assert record[name] == fields[name], name
+        assert table.find(pool=pool) == table.find(token_in=sol, token_out=usdc, amount_index=7) == [index]
+        assert table.find(token_in=usdc) == []
+
+
+def test_the_same_key_is_the_same_entry(folder: Path) -> None:
+    writer = table_of(folder / "quotes", 2)
+    assert writer.entry(1, 1, 2) == 0
+    assert writer.entry(2, 1, 2) == 1
+    assert [writer.entry(1, 2, 1), writer.entry(1, 1, 2, amount_index=1), writer.entry(1, 1, 2, provider=0)] == [
+        2,
+        3,
+        0,
+    ]
+    assert len(writer) == len(QuoteTable(folder / "quotes")) == 4
+
+
+def test_names_are_shared(folder: Path) -> None:
+    writer = QuoteTableWriter(folder / "quotes")
+    table = QuoteTable(folder / "quotes")
+    assert table.name("pool", 1) is None
+    longest = "ü" * 60
+    assert [writer.intern("pool", name) for name in ("a", "b", "a", longest)] == [1, 2, 1, 3]
+    assert writer.intern("token", "a") == 1
+    assert table.names("pool") == ["a", "b", longest]
+    assert (table.id("pool", "b"), table.id("token", "b"), table.name("pool", 3)) == (2, None, longest)
+    assert table.name("pool", 0) is None
+    for bad in ("", "x" * 121):
+        with pytest.raises(SharedMemoryError, match="1 to 120 bytes"):
+            writer.intern("pool", bad)
+    with pytest.raises(SharedMemoryError, match="token, pair, pool or provider"):
+        writer.intern("venue", "x")  # type: ignore[arg-type]
+
+
+def test_limits_are_refused(folder: Path) -> None:
+    writer = QuoteTableWriter(folder / "quotes", capacity=2, ring=16, names=4)
+    ids = [writer.intern("token", name) for name in "abcd"]
+    with pytest.raises(SharedMemoryFull, match="directory is full: 4"):
+        writer.intern("token", "e")
+    writer.entry(0, ids[0], ids[1])
+    writer.entry(0, ids[1], ids[0])
+    with pytest.raises(SharedMemoryFull, match="quote table is full: 2"):
+        writer.entry(0, ids[0], ids[2])
+    with pytest.raises(SharedMemoryError, match="not in the directory"):
+        writer.entry(9, ids[0], ids[1])
+    with pytest.raises(SharedMemoryError, match="no entry 2"):
+        writer.write(2, 1, 1, 1, 1)
+    with pytest.raises(OverflowError):
+        writer.write(0, -1, 1, 1, 1)
+    with pytest.raises(OverflowError):
+        writer.write(0, 2**64, 1, 1, 1)
+    table = QuoteTable(folder / "quotes")
+    with pytest.raises(IndexError):
+        table.read(2)
+    with pytest.raises(IndexError):
+        table.snapshot()[2]
+    for capacity, ring, names in [(0, 512, 8), (8, 17, 8), (8, 0, 8), (8, 512, 1)]:
+        with pytest.raises(SharedMemoryError):
+            QuoteTableWriter(folder / "other", capacity, ring, names)
+
+
+def test_a_batch_is_announced_once_and_whole(folder: Path) -> None:
+    writer = table_of(folder / "quotes")
+    table = QuoteTable(folder / "quotes")
+    one, two = table.cursor(), table.cursor()
+    assert one.poll() == ()
+    for index in (3, 1, 3):
+        writer.write(index, 9, 9, 6, 60)
+    assert one.poll() == ()
+    assert not one.wait(0)
+    assert not table.snapshot().whole
+    assert (table.slot, table.market_ns) == (5, 50)
+    writer.commit(6, 60)
+    assert one.wait(0)
+    assert one.poll() == (1, 3)
+    assert one.poll() == ()
+    assert table.snapshot().whole
+    assert (table.slot, table.market_ns) == (6, 60)
+    assert abs(table.committed_ns - time.time_ns()) < 10**10
+    writer.write(0, 9, 9, 7, 70)
+    writer.commit(7, 70)
+    assert two.poll() == (0, 1, 3)
+
+
+def test_an_empty_batch_wakes_readers(folder: Path) -> None:
+    writer = table_of(folder / "quotes")
+    table = QuoteTable(folder / "quotes")
+    cursor = table.cursor()
+    writer.commit(6, 60)
+    assert cursor.wait(0)
+    assert cursor.poll() == ()
+    assert not cursor.wait(0)
+    assert table.slot == 6
+
+
+def test_a_lapped_reader_knows_it(folder: Path) -> None:
+    writer = table_of(folder / "quotes", 40, ring=32)
+    table = QuoteTable(folder / "quotes")
+    cursor = table.cursor()
+    for number in range(32):
+        writer.write(number % 4, number, number, number, number)
+        writer.commit(number, number)
+    assert cursor.poll() == (0, 1, 2, 3)
+    for number in range(33):
+        writer.write(number % 4, number, number, number, number)
+        writer.commit(number, number)
+    assert cursor.poll() is None
+    assert cursor.laps == 1
+    assert cursor.poll() == ()
+    # One batch larger than the ring.
+    for index in range(40):
+        writer.write(index, 1, 1, 99, 99)
+    writer.commit(99, 99)
+    assert cursor.poll() is None
+    assert {entry.slot for index in range(40) if (entry := table.read(index))} == {99}
+    writer.write(7, 1, 1, 100, 100)
+    writer.commit(100, 100)
+    assert cursor.poll() == (7,)
+
+
+def test_two_thousand_entries(folder: Path) -> None:
+    writer = table_of(folder / "quotes", 2_000)
+    table = QuoteTable(folder / "quotes")
+    snapshot = table.snapshot()
+    assert len(snapshot) == len(table) == 2_000
+    assert snapshot.whole
+    assert snapshot.busy == []
+    array = as_array(snapshot)
+    assert array.itemsize == 128
+    assert not array.flags.writeable
+    assert (array["amount_out"] == np.arange(2_000, 4_000)).all()
+    # A later snapshot does not change an earlier one that is still looked at.
+    writer.write(0, 1, 1, 1, 1)
+    later = table.snapshot()
+    del snapshot
+    assert table.snapshot()[0] == later[0]
+    assert array["amount_out"][0] == 2_000
+
+
+def test_a_waiting_reader_in_another_process_wakes(folder: Path, processes: Processes) -> None:
+    path = folder / "quotes"
+    other = processes.start(write_when_told, path)
+    assert other.hear() == "ready"
+    table = QuoteTable(path)
+    cursor = table.cursor()
+    delays = []
+    for number in range(100, 120):
+        other.tell(number)
+        assert cursor.wait(10)
+        woken = time.monotonic_ns()
+        assert cursor.poll() == (0,)
+        entry = table.read(0)
+        assert entry is not None
+        assert entry.amount_in == number == table.slot
+        delays.append(woken - other.hear())
+    assert min(delays) < 5_000_000
+    start = time.process_time()
+    assert not cursor.wait(0.3)
+    assert time.process_time() - start < 0.1, "waiting burns no processor time"
+    assert table.writer_alive
+    assert table.writer_pid == other.process.pid
+
+
+async def test_a_watch_wakes_the_event_loop(folder: Path) -> None:
+    writer = table_of(folder / "quotes")
+    table = QuoteTable(folder / "quotes")
+    cursor = table.cursor()
+    watch = Watch(table)
+    try:
+        assert not await watch.wait(0.05)
+        waiting = asyncio.create_task(watch.wait(10))
+        await asyncio.sleep(0.05)
+        for _ in range(3):
+            writer.write(1, 1, 1, 1, 1)
+            writer.commit(6, 60)
+        assert await waiting
+        await asyncio.sleep(0.05)
+        assert cursor.poll() == (1,)
+    finally:
+        watch.close()
+
+
+def test_a_reader_may_come_before_its_writer(folder: Path, processes: Processes) -> None:
+    path = folder / "quotes"
+    with pytest.raises(SharedMemoryError, match="writer has not started"):
+        QuoteTable(path)
+    with pytest.raises(SharedMemoryError, match="writer has not started"):
+        open_when_there(QuoteTable, path, 0.05)
+    processes.start(write_when_told, path)
+    assert len(open_when_there(QuoteTable, path, 20)) >= 0
