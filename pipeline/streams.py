@@ -6,7 +6,6 @@ repairs what has drifted and reports what cannot be changed in place.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -166,57 +165,6 @@ BUCKETS: tuple[StreamSpec, ...] = (
 
 TABLE: tuple[StreamSpec, ...] = STREAMS + BUCKETS
 
-_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,128}")
-
-
-def _token(value: str) -> str:
-    """Return a value as one token of a subject; refuse what would change the subject's meaning."""
-    if _TOKEN.fullmatch(value) is None:
-        raise ValueError(f"{value!r} cannot stand in a subject: one to 128 characters, no space, '.', '*' or '>'")
-    return value
-
-
-def _pool_state(message: Any) -> str:
-    return f"market_data.{'pool' if message.complete else 'pool_change'}.{_token(message.pool)}"
-
-
-# Message class -> its subject, or what makes the subject from the message.
-_SUBJECTS: dict[str, str | Callable[[Any], str]] = {
-    "Opportunity": "opportunity.found",
-    "ExecutionPlan": "planned.plan",
-    "PlanRefusal": "planned.refusal",
-    "ExecutionResult": "executed.result",
-    "Quote": lambda message: f"market_data.quote.{_token(message.pool)}",
-    "PoolState": _pool_state,
-    "SlotUpdate": "market_data.slot",
-    "WorkerHealth": lambda message: f"metrics.health.{_token(message.worker)}",
-    "ScanReport": "metrics.scan",
-    "PnlSnapshot": lambda message: f"metrics.pnl.{_token(message.token)}",
-    "Anomaly": lambda message: f"metrics.anomaly.{_token(message.rule)}",
-    "DeadLetter": "metrics.dead_letter",
-    "KillSwitch": "system.kill_switch",
-    "Permit": "system.permit",
-    "Command": lambda message: f"system.command.{'all' if message.target == '*' else _token(message.target)}",
-}
-
-_STREAM_OF_PREFIX = {spec.subjects[0].removesuffix(">"): spec.name for spec in STREAMS}
-
-
-def subject_of(message: object) -> str:
-    """Return the subject a message is published on."""
-    rule = _SUBJECTS.get(type(message).__name__)
-    if rule is None:
-        raise TypeError(f"{type(message).__name__} is not a message with a subject; known: {', '.join(_SUBJECTS)}")
-    return rule if isinstance(rule, str) else rule(message)
-
-
-def stream_of(subject: str) -> str:
-    """Return the stream that holds a subject of ours (a pattern counts too)."""
-    stream = _STREAM_OF_PREFIX.get(subject.split(".", 1)[0] + ".")
-    if stream is None:
-        raise ValueError(f"no stream holds subject {subject!r}; they begin with {', '.join(sorted(_STREAM_OF_PREFIX))}")
-    return stream
-
 
 def spec_of(name: str) -> StreamSpec:
     """Return the row of a stream by name, in any case."""
@@ -326,24 +274,41 @@ async def _reconcile_one(js: JetStreamContext, spec: StreamSpec, replicas: int, 
         for name in fixed
     ]
     loose = [name for name in different if name not in _FIXED]
-    if not loose:
-        return changes
-    values = {name: getattr(wanted, name) for name in loose}
+    if loose and not check:
+        refused = await _update(js, present, wanted, loose)
+        changes += [
+            Change(spec.name, "cannot_change", n, _value(present, n), _value(wanted, n), _advice(spec, error))
+            for n, error in refused.items()
+        ]
+        loose = [name for name in loose if name not in refused]
+    return changes + [
+        Change(spec.name, "update", n, _value(present, n), _value(wanted, n), done=not check) for n in loose
+    ]
+
+
+async def _update(
+    js: JetStreamContext, present: StreamConfig, wanted: StreamConfig, names: list[str]
+) -> dict[str, APIError]:
+    """Set the named fields, all at once or else one by one; return what the server refused."""
+    values = {name: getattr(wanted, name) for name in names}
     # Keys that the server itself keeps in the metadata (_nats.*) stay.
     if "metadata" in values:
         kept = {key: value for key, value in (present.metadata or {}).items() if key.startswith("_nats.")}
         values["metadata"] = {**kept, **(wanted.metadata or {})}
-    if not check:
+    try:
+        await js.update_stream(present.evolve(**values))
+    except APIError as error:
+        if len(names) == 1:
+            return {names[0]: error}
+    else:
+        return {}
+    refused: dict[str, APIError] = {}
+    for name, value in values.items():
         try:
-            await js.update_stream(present.evolve(**values))
+            present = (await js.update_stream(present.evolve(**{name: value}))).config
         except APIError as error:
-            advice = _advice(spec, error)
-            refused = [
-                Change(spec.name, "cannot_change", n, _value(present, n), _value(wanted, n), advice) for n in loose
-            ]
-            return changes + refused
-    repaired = [Change(spec.name, "update", n, _value(present, n), _value(wanted, n), done=not check) for n in loose]
-    return changes + repaired
+            refused[name] = error
+    return refused
 
 
 def _value(config: StreamConfig, name: str) -> object:

@@ -32,7 +32,8 @@ from pipeline.ids import deterministic_id, payload_digest
 from pipeline.messages import DeadLetter, InvalidMessage, Message, decode
 from pipeline.redact import hide_password
 from pipeline.sections import NatsSection
-from pipeline.streams import spec_of, stream_of, subject_of
+from pipeline.streams import spec_of
+from pipeline.subjects import stream_of, subject_of
 
 log = logging.getLogger(__name__)
 

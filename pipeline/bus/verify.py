@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pipeline.messages import InvalidMessage, Message, decode
-from pipeline.streams import subject_of
+from pipeline.subjects import subject_of
 
 
 class Unfit(NamedTuple):

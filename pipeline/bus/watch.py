@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.bus.delivery import Delivery, message_id, replay_target
 from pipeline.bus.verify import Unfit, verify
 from pipeline.messages import Message
-from pipeline.streams import stream_of
+from pipeline.subjects import stream_of
 
 if TYPE_CHECKING:
     from nats.aio.subscription import Subscription

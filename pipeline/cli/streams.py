@@ -87,7 +87,8 @@ def tap(
 
 def _resolve(target: str) -> tuple[str, str]:
     """Return the stream and the subject pattern that a stream's name or a subject stands for."""
-    from pipeline.streams import STREAMS, spec_of, stream_of
+    from pipeline.streams import STREAMS, spec_of
+    from pipeline.subjects import stream_of
 
     try:
         spec = spec_of(target)
