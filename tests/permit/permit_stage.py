@@ -98,7 +98,9 @@ class Stage:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
                 process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         with suppress(Exception):
             self.server.stop()
 

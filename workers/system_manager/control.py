@@ -14,7 +14,7 @@ from aiohttp import web
 
 from pipeline.messages import PermitState
 from pipeline.permit.halting import HaltReport
-from pipeline.permit.store import Latched, NotAllowedError, Person
+from pipeline.permit.store import REASON_LENGTH, Latched, NotAllowedError, Person
 
 __all__ = ["TOKEN_FILE", "Control", "application", "make_token", "switch_as_dict"]
 
@@ -66,15 +66,14 @@ def application(control: Control, token: str) -> web.Application:
             return _problem(401, "a valid token is needed", {"WWW-Authenticate": "Bearer"})
         try:
             return await handler(request)
+        except _OrderError as error:
+            return _problem(400, str(error))
         except web.HTTPException as error:
             return _problem(error.status, error.reason)
 
     async def kill_switch(request: web.Request) -> web.StreamResponse:
-        try:
-            reason, person = await _order(request)
-            report = await control.halt(person, reason)
-        except (ValueError, NotAllowedError) as error:
-            return _problem(400, str(error))
+        reason, person = await _order(request)
+        report = await control.halt(person, reason)
         reached = {
             "shared_memory": report.word.trouble or "halted",
             "published": report.publish_trouble or f"epoch {report.published}",
@@ -84,11 +83,9 @@ def application(control: Control, token: str) -> web.Application:
         return web.json_response({"state": "HALTED", "reached": reached}, status=200 if stopped else 500)
 
     async def resume(request: web.Request) -> web.StreamResponse:
+        reason, person = await _order(request)
         try:
-            reason, person = await _order(request)
             latched = await control.resume(person, reason)
-        except ValueError as error:
-            return _problem(400, str(error))
         except NotAllowedError as error:
             return _problem(409, str(error))
         except Exception as error:
@@ -118,17 +115,25 @@ def switch_as_dict(latched: Latched) -> dict[str, Any]:
     }
 
 
+class _OrderError(Exception):
+    """A body that is no order."""
+
+
 async def _order(request: web.Request) -> tuple[str, Person]:
-    """Return reason and person of a request's body; raise ValueError or NotAllowedError."""
+    """Return reason and person of a request's body; raise _OrderError."""
     try:
         body = json.loads(await request.text())
     except (UnicodeDecodeError, json.JSONDecodeError):
-        raise ValueError('the body must be JSON: {"by": "your name", "reason": "why"}') from None
+        raise _OrderError('the body must be JSON: {"by": "your name", "reason": "why"}') from None
     if not isinstance(body, dict) or set(body) != _FIELDS or not all(isinstance(body[name], str) for name in _FIELDS):
-        raise ValueError('the body must be {"by": "your name", "reason": "why"} and nothing else')
-    if not body["reason"].strip():
-        raise ValueError("a reason is needed")
-    return body["reason"], Person(body["by"])
+        raise _OrderError('the body must be {"by": "your name", "reason": "why"} and nothing else')
+    reason = body["reason"].strip()
+    if not reason or len(reason) > REASON_LENGTH:
+        raise _OrderError(f"a reason of 1 to {REASON_LENGTH} characters is needed")
+    try:
+        return reason, Person(body["by"])
+    except NotAllowedError as error:
+        raise _OrderError(str(error)) from error
 
 
 def _problem(status: int, what: str, headers: dict[str, str] | None = None) -> web.Response:
