@@ -1,0 +1,199 @@
+"""Market, quote core and scanner as processes: the same seed twice, killed one by one, and on recorded pools.
+
+The planner is a stand-in that refuses everything: what the scanner finds then depends on the market alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from trading_stage import Stage, eventually, everything
+
+from pipeline.bus import Bus, Delivery
+from pipeline.messages import Anomaly, Opportunity, PlanRefusal, Refusal, RefusalReason, ScanReport, SlotUpdate
+from pipeline.streams import reconcile
+
+pytestmark = pytest.mark.integration
+
+WORKERS = ("quote_core", "scanner", "market")
+SLOTS = 60
+
+
+def refusal(opportunity: Opportunity) -> PlanRefusal:
+    return PlanRefusal(
+        id=opportunity.id[::-1],
+        correlation_id=opportunity.id,
+        causation_id=opportunity.id,
+        producer="tests",
+        token=opportunity.token,
+        slot=opportunity.slot,
+        reasons=[Refusal(reason=RefusalReason.PROFIT_TOO_LOW)],
+    )
+
+
+@asynccontextmanager
+async def running(directory: Path, **settings: object) -> AsyncIterator[tuple[Stage, Bus]]:
+    """Run the three workers; whatever the scanner finds is refused."""
+    defaults: dict[str, object] = {"market.slots": SLOTS, "market.paced": "false"}
+    stage = Stage(directory, **(defaults | settings))
+    await stage.open()
+    bus = await stage.bus()
+
+    def refuse(message: Opportunity, _delivery: Delivery) -> list[asyncio.Future[object]]:
+        return [bus.publish_soon(refusal(message))]  # type: ignore[list-item]
+
+    await bus.consume("OPPORTUNITIES", "opportunity.>", durable="planner", handler=refuse)
+    try:
+        for worker in WORKERS:
+            stage.start(worker)
+        yield stage, bus
+    finally:
+        await bus.close()
+        stage.close()
+
+
+async def slot_of(bus: Bus) -> SlotUpdate | None:
+    found = [message for _, message in await bus.last("market_data.slot") if isinstance(message, SlotUpdate)]
+    return found[0] if found else None
+
+
+async def until(stage: Stage, bus: Bus, reached: Callable[[SlotUpdate], bool], within_s: float = 40.0) -> None:
+    async def probe() -> bool:
+        update = await slot_of(bus)
+        return update is not None and reached(update)
+
+    await eventually(probe, within_s=within_s, what="the market to get there", logs=stage.logs)
+
+
+async def closed(stage: Stage, bus: Bus) -> None:
+    """Wait until the market has closed and its last slot is scanned."""
+    await until(stage, bus, lambda update: update.closing)
+    update = await slot_of(bus)
+    assert update is not None
+
+    async def scanned() -> bool:
+        return any(report.slot >= update.slot for report in await reports(bus))
+
+    await eventually(scanned, what="the last slot to be scanned", logs=stage.logs)
+
+
+async def reports(bus: Bus) -> list[ScanReport]:
+    return [message for message in await everything(bus, "METRICS", "metrics.scan") if isinstance(message, ScanReport)]
+
+
+async def opportunities(bus: Bus) -> list[Opportunity]:
+    return [message for message in await everything(bus, "OPPORTUNITIES") if isinstance(message, Opportunity)]
+
+
+async def whole_run(directory: Path, **settings: object) -> list[Opportunity]:
+    directory.mkdir()
+    async with running(directory, **settings) as (stage, bus):
+        await closed(stage, bus)
+        found = await opportunities(bus)
+        counted = sum(report.opportunities for report in await reports(bus))
+        assert counted == len(found), "the reports count what was stored"
+        assert "not settled in time" not in stage.logs()
+        return found
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Opportunity]:
+    """What seed 1 gives when nothing goes wrong."""
+    directory = tmp_path_factory.mktemp("expected") / "run"
+    return asyncio.run(whole_run(directory, **{"market.seed": 1}))
+
+
+async def test_the_same_seed_gives_the_same_opportunities_and_another_seed_others(
+    tmp_path: Path, expected: list[Opportunity]
+):
+    again = await whole_run(tmp_path / "again", **{"market.seed": 1})
+    other = await whole_run(tmp_path / "other", **{"market.seed": 2})
+    assert len(expected) >= 10
+    same = [opportunity.replace(created_ns=0) for opportunity in expected]
+    assert [opportunity.replace(created_ns=0) for opportunity in again] == same
+    assert not {opportunity.id for opportunity in other} & {opportunity.id for opportunity in expected}
+
+
+@pytest.mark.parametrize("victim", WORKERS)
+async def test_killed_in_the_middle_and_started_again_it_finds_the_same(
+    tmp_path: Path, expected: list[Opportunity], victim: str
+):
+    async with running(tmp_path, **{"market.seed": 1, "market.slot_ms": 100, "market.paced": "true"}) as (stage, bus):
+        await until(stage, bus, lambda update: update.slot >= 15)
+        process = stage.processes[WORKERS.index(victim)]
+        process.kill()
+        process.wait()
+        stage.start(victim)
+        await closed(stage, bus)
+        found = await opportunities(bus)
+        assert {opportunity.id for opportunity in found} == {opportunity.id for opportunity in expected}
+        assert len(found) == len(expected)
+        assert not await everything(bus, "METRICS", "metrics.dead_letter")
+        assert "not settled in time" not in stage.logs()
+
+
+async def test_the_server_is_killed_and_all_go_on(tmp_path: Path):
+    async with running(tmp_path, **{"market.paced": "true", "market.barrier_timeout_s": 2.0}) as (stage, bus):
+        if stage.server is None:
+            pytest.skip("the server is not ours to kill")
+        await until(stage, bus, lambda update: update.slot >= 10)
+        stage.server.kill()
+        await asyncio.to_thread(stage.server.start)
+        await eventually(lambda: bus.connected, what="the bus to reconnect")
+        await reconcile(bus.js)  # what the supervisor does: streams in memory went with the server
+        await closed(stage, bus)
+        # A reader that starts now finds every pool whole.
+        keyframes = {message.pool for _, message in await bus.last("market_data.pool.>")}  # type: ignore[union-attr]
+        assert len(keyframes) == 46
+        assert len(await opportunities(bus)) >= 10
+
+
+async def test_a_silent_quote_core_stops_the_scanner(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
+        await until(stage, bus, lambda update: update.slot >= 5)
+        stage.processes[0].kill()
+
+        async def silent() -> bool:
+            healths = await bus.last("metrics.health.scanner")
+            return any("quote core is silent" in health.detail for _, health in healths)  # type: ignore[union-attr]
+
+        await eventually(silent, what="the scanner to say so", logs=stage.logs)
+        before = await slot_of(bus)
+        found = len(await opportunities(bus))
+        await asyncio.sleep(0.5)
+        assert len(await opportunities(bus)) == found
+        stage.start("quote_core")
+        await until(stage, bus, lambda update: before is not None and update.slot > before.slot + 3)
+
+
+async def test_a_pool_that_cannot_be_read_is_reported_once_and_the_others_go_on(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
+        await until(stage, bus, lambda update: update.slot >= 3)
+        pool = (await bus.last("market_data.pool.>"))[0][1]
+        broken = pool.replace(  # type: ignore[union-attr]
+            id="b" * 32, pool="11111111111111111111111111111111", accounts=pool.accounts[1:], slot=1, write_version=9
+        )
+        await bus.publish(broken)
+
+        async def reported() -> list[Anomaly]:
+            found = await everything(bus, "METRICS", "metrics.anomaly.>")
+            return [anomaly for anomaly in found if isinstance(anomaly, Anomaly) and anomaly.rule == "pool_refused"]
+
+        await eventually(reported, what="the refusal to be reported", logs=stage.logs)
+        update = await slot_of(bus)
+        await until(stage, bus, lambda now: update is not None and now.slot > update.slot + 5)
+        assert len(await reported()) == 1
+
+
+async def test_a_wrong_file_of_recorded_pools_ends_the_market_with_the_reason(tmp_path: Path):
+    stage = Stage(tmp_path, **{"market.source": "recorded", "market.recorded_path": str(tmp_path / "none.csv.gz")})
+    await stage.open()
+    try:
+        assert await stage.ended(stage.start("market")) == 5
+        assert "can not be read" in stage.logs()
+    finally:
+        stage.close()

@@ -1,0 +1,214 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localnet.market import Temper, offline_engine
+from localnet.world import World, begin
+from markets.costs import Costs
+from markets.tokens import SOL_MINT, USDC_MINT, load_registry
+from pipeline._core import Pool
+from pipeline.messages import Opportunity
+from workers.quote_core.tables import Tables
+from workers.scanner.confidence import Trust, confidence
+from workers.scanner.finder import Finder, Found
+from workers.scanner.opportunity import Describer, Moment, slot_id
+from workers.scanner.shared import SharedQuotes
+
+REGISTRY = load_registry()
+COSTS = Costs(5_000, 10_000, 20_000)
+TRUST = Trust(full_age_ns=60_000_000_000, full_impact_bps=100.0, unknown_token=0.9)
+LIMITS = {SOL_MINT: 10**12, USDC_MINT: 2 * 10**11}
+DESCRIBER = Describer(COSTS, TRUST, REGISTRY, 10**9)
+
+
+def moved_world(slots: int = 40, seed: int = 2) -> World:
+    engine, pools = offline_engine(REGISTRY, seed, Temper(noise_chance=300_000, informed_chance=0))
+    world = begin(engine, pools, first_slot=1, slot_ms=100)
+    for _ in range(slots):
+        world.advance()
+    return world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return moved_world()
+
+
+def finder_of(world: World, costs: Costs = COSTS, limits: dict[str, int] | None = None) -> Finder:
+    finder = Finder(costs, limits or LIMITS)
+    for pool_id, (_, held) in enumerate(sorted(world.pools.items())):
+        finder.put(pool_id, held.pool, held.observed_ns)
+    return finder
+
+
+def brute_force(world: World, found: Found, share: float) -> int:
+    """The profit of the same cycle with another amount."""
+    amount = max(1, int(found.candidate.amount_in * share))
+    out = amount
+    for leg, held in zip(found.candidate.legs, found.pools, strict=True):
+        out = held.pool.quote_in(leg.a_to_b, out).amount_out
+    return out - amount
+
+
+def found_at_limit(found: Found) -> bool:
+    return found.candidate.amount_in > LIMITS[found.candidate.token] * 0.999
+
+
+def test_what_is_found_pays_after_costs_and_no_other_amount_pays_more(world: World):
+    found = finder_of(world).search(None)
+    assert len(found) > 10
+    assert found == sorted(found, key=lambda one: -one.net_profit)
+    for one in found:
+        gross = one.candidate.amount_out - one.candidate.amount_in
+        assert one.net_profit == gross - one.cost > 0
+        assert one.cost == COSTS.lamports
+        bounded = found_at_limit(one)
+        for share in (0.5, 0.9, 0.99) if bounded else (0.5, 0.9, 0.99, 1.01, 1.1, 2.0):
+            assert brute_force(world, one, share) <= gross
+
+
+def test_a_search_of_changed_pools_finds_the_cycles_through_them(world: World):
+    finder = finder_of(world)
+    everything = {tuple(leg.pool for leg in found.candidate.legs) for found in finder.search(None)}
+    for changed in ([0], [1, 5, 9], list(range(len(world.pools)))):
+        found = {tuple(leg.pool for leg in one.candidate.legs) for one in finder.search(changed)}
+        addresses = {finder.pools[pool_id].pool.address for pool_id in changed}
+        assert found == {pools for pools in everything if addresses & set(pools)}
+    assert finder.search([]) == []
+
+
+def test_higher_costs_leave_only_what_pays_them(world: World):
+    cheap = {found.net_profit for found in finder_of(world).search(None)}
+    dear = finder_of(world, Costs(5_000, 10_000, 3_000_000)).search(None)
+    assert 0 < len(dear) < len(cheap)
+    assert all(found.cost == 3_015_000 for found in dear)
+
+
+def test_costs_in_usdc_follow_the_dearest_sol(world: World):
+    finder = finder_of(world)
+    offers = [
+        held.pool.quote_in(held.pool.token_a == SOL_MINT, 10**9).amount_out
+        for held in world.pools.values()
+        if USDC_MINT in (held.pool.token_a, held.pool.token_b)
+    ]
+    assert finder.cost_in(USDC_MINT) == -(-COSTS.lamports * max(offers) // 10**9)
+    assert finder.cost_in(SOL_MINT) == COSTS.lamports
+
+
+def test_without_a_price_of_sol_no_cycle_of_that_token_is_emitted(world: World):
+    finder = finder_of(world, limits={USDC_MINT: 2 * 10**11})
+    assert all(found.candidate.token == USDC_MINT for found in finder.search(None))
+    for pool_id in range(len(world.pools)):
+        finder.drop(pool_id)
+    assert finder.cost_in(USDC_MINT) is None
+    assert finder.search(None) == []
+
+
+def test_the_message_says_what_was_found(world: World):
+    moment = Moment(world.slot, world.market_ns, 123, "scanner")
+    for found in finder_of(world).search(None):
+        message = DESCRIBER.opportunity(found, moment)
+        assert message.id == message.correlation_id
+        assert message.causation_id == slot_id(world.slot, world.market_ns)
+        assert message.net_profit == message.gross_profit - message.cost == found.net_profit
+        assert message.cost == message.base_fee + message.priority_fee + message.tip
+        assert message.legs[0].token_in == message.legs[-1].token_out == message.token == SOL_MINT
+        assert message.legs[0].amount_out == message.legs[1].amount_in
+        assert message.legs[0].min_amount_out == 0
+        assert message.legs[1].min_amount_out == message.amount_in + message.cost
+        for leg in message.legs:
+            held = world.pools[leg.pool]
+            assert (leg.slot, leg.quoted_ns) == (held.slot, held.observed_ns)
+        assert message.expires_ns == message.found_ns + 10**9
+        assert 0 <= message.confidence <= 1
+        assert Opportunity.decode(message.encode()) == message
+
+
+def test_the_id_follows_from_the_cycle_and_its_quotes_alone(world: World):
+    found = finder_of(world).search(None)
+    early = [DESCRIBER.opportunity(one, Moment(41, 10**9, 1, "scanner")).id for one in found]
+    late = [DESCRIBER.opportunity(one, Moment(50, 2 * 10**9, 9, "another")).id for one in found]
+    assert early == late
+    assert len(set(early)) == len(found)
+    other = [DESCRIBER.opportunity(one, Moment(41, 0, 1, "s")).id for one in finder_of(moved_world(41)).search(None)]
+    assert set(other) != set(early)
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**12), st.floats(0, 1000), st.floats(0, 1000), st.booleans())
+def test_confidence_is_a_ratio_that_falls_with_age_and_impact(
+    age: int, more: int, impact: float, extra: float, known: bool
+):
+    first = confidence(TRUST, oldest_quote_ns=age, worst_impact_bps=impact, tokens_known=known)
+    older = confidence(TRUST, oldest_quote_ns=age + more, worst_impact_bps=impact, tokens_known=known)
+    deeper = confidence(TRUST, oldest_quote_ns=age, worst_impact_bps=impact + extra, tokens_known=known)
+    assert 0 <= older <= first <= 1
+    assert 0 <= deeper <= first
+
+
+def test_confidence_has_the_documented_values():
+    assert confidence(TRUST, oldest_quote_ns=0, worst_impact_bps=0, tokens_known=True) == 1.0
+    assert confidence(TRUST, oldest_quote_ns=60_000_000_000, worst_impact_bps=50.0, tokens_known=True) == 0.25
+    assert confidence(TRUST, oldest_quote_ns=0, worst_impact_bps=100.0, tokens_known=True) == 0.0
+    assert confidence(TRUST, oldest_quote_ns=0, worst_impact_bps=0, tokens_known=False) == 0.9
+
+
+@pytest.fixture
+def tables(tmp_path: Path):
+    made = Tables(tmp_path, REGISTRY, (10**9,), capacity=256, ring=16)
+    yield made
+    made.close()
+
+
+def names(shared: SharedQuotes, changed: list[int] | None) -> set[str | None]:
+    assert changed is not None
+    return {shared.table.name("pool", pool_id) for pool_id in changed}
+
+
+def test_the_first_look_is_a_full_one_then_only_what_changed(tables: Tables, tmp_path: Path, world: World):
+    pools = [held.pool for _, held in sorted(world.pools.items())]
+    shared = SharedQuotes(tmp_path)
+    for pool in pools[:4]:
+        tables.write(pool, 0)
+    tables.commit(1, 100)
+    assert shared.changed() is None
+    assert len(shared.all_pools()) == 4
+    assert shared.changed() == []
+    tables.write(pools[2].at(2, 2, 0), 0)
+    assert shared.changed() == [], "nothing is visible before the commit"
+    tables.commit(2, 200)
+    assert names(shared, shared.changed()) == {pools[2].address}
+
+
+def test_a_lap_means_looking_at_everything(tables: Tables, tmp_path: Path, world: World):
+    shared = SharedQuotes(tmp_path)
+    tables.commit(1, 100)
+    shared.changed()
+    for slot in range(2, 8):
+        for held in list(world.pools.values())[:4]:
+            tables.write(held.pool.at(slot, slot, 0), 0)
+        tables.commit(slot, slot)
+    assert shared.changed() is None
+    assert shared.laps == 1
+    assert shared.changed() == []
+
+
+def test_another_writer_means_looking_at_everything(tmp_path: Path, world: World):
+    pool = next(iter(world.pools.values())).pool
+    first = Tables(tmp_path, REGISTRY, (10**9,), capacity=64, ring=16)
+    first.write(pool, 0)
+    first.commit(1, 100)
+    shared = SharedQuotes(tmp_path)
+    assert shared.changed() is None
+    first.close()
+    del first  # the lock goes with the process, or here with the object
+    second = Tables(tmp_path, REGISTRY, (10**9,), capacity=64, ring=16)
+    second.write(pool, 0)
+    second.commit(2, 200)
+    assert shared.changed() is None
+    assert not shared.replaced
+    blob = shared.snapshot(shared.all_pools()[0])
+    assert blob is not None
+    assert Pool.from_snapshot(blob.data).address == pool.address
+    second.close()
