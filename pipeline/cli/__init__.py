@@ -61,12 +61,12 @@ class _LazyCommand(TyperCommand):
         """Import the command itself."""
         module_name, attribute = self._target.split(":")
         found = getattr(import_module(f"pipeline.cli.{module_name}"), attribute)
-        if not isinstance(found, typer.Typer):
-            single = typer.Typer(add_completion=False)
-            single.command(self.name)(found)
-            found = single
-        found.rich_markup_mode = None
-        return typer.main.get_command(found)
+        if isinstance(found, typer.Typer):
+            found.rich_markup_mode = None
+            return typer.main.get_group(found)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(self.name)(found)
+        return typer.main.get_command(single)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Hand over to the real command, which parses its own arguments."""
