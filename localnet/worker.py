@@ -33,22 +33,27 @@ LISTENED = ("opportunity.>", "planned.>", "executed.>", "metrics.scan")
 CATCH_UP_S = 0.5
 """A slot that is not settled by then: perhaps a message was missed; read the streams."""
 HISTORY = 512
+CLOSING_SHARE = 0.8
+"""Of the time to drain, so much may pass until everything is settled."""
+LAST_WORDS_S = 1.0
+"""While stopping, workers that have not settled a slot by then are taken to be gone."""
 AGAIN_S = 0.2
 
 
 async def run(context: WorkerContext) -> None:
-    """Run the market until told to stop."""
+    """Run the market until it has closed, by itself or because it was told to stop, and everything is settled."""
     market = Market(context)
     for subject in LISTENED:
         await context.bus.watch(subject, market.on_message)
     await market.open()
-    while not context.stopping.is_set():
+    while not market.over:
         await market.settle()
-        if market.finished:
-            context.log.info("the market has closed and everything is settled", slot=market.world.slot)
-            await context.stopping.wait()
-        else:
+        if not market.finished:
             await market.next_slot()
+            continue
+        context.log.info("the market has closed and everything is settled", slot=market.world.slot)
+        await context.stopping.wait()
+        return
 
 
 class Market:
@@ -66,6 +71,8 @@ class Market:
         self.differing = 0
         self._heard = asyncio.Event()
         self._reported = False
+        self._deserted = False
+        self._ends: float | None = None
         self._reconnects = 0
         self._paced_from = 0.0
         # Staggered, so that no slot carries them all.
@@ -75,6 +82,16 @@ class Market:
     def finished(self) -> bool:
         """Tell whether the market is closed and nothing is under way any more."""
         return self.world.closing and self.barrier.idle
+
+    @property
+    def over(self) -> bool:
+        """Tell whether a market that was told to stop has no time left to settle, or nobody to settle with."""
+        if not self.context.stopping.is_set():
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._ends is None:
+            self._ends = now + self.context.config.worker.drain_s * CLOSING_SHARE
+        return self._deserted or now >= self._ends
 
     # What the workers say
 
@@ -126,6 +143,9 @@ class Market:
         resumed = None
         if slots:
             resumed = resume(self.engine, self.pools, states, slots[0], slot_ms=self.settings.slot_ms)
+            if resumed is not None:
+                # One that was only told to stop trades again.
+                resumed.closing = bool(self.settings.slots) and resumed.slot > self.base_slot + self.settings.slots
         if resumed is not None:
             self.world = resumed
             for state in states:
@@ -139,6 +159,7 @@ class Market:
         after = max([self.base_slot, *(scan.slot for scan in scans), *(update.slot for update in slots)])
         if states or slots:
             await bus.js.purge_stream("MARKET_DATA")
+        self.base_slot = after
         self.world = begin(self.engine, self.pools, first_slot=after + 1, slot_ms=self.settings.slot_ms)
         self.context.log.info("market begins", slot=after + 1, pools=len(self.pools), source=self.settings.source)
         await self.next_slot()
@@ -151,7 +172,8 @@ class Market:
         everything = not self.publication.begun or reconnects != self._reconnects
         self._reconnects = reconnects
         slots = self.settings.slots
-        advance = self.world.advance(last=bool(slots) and self.world.slot >= self.base_slot + slots)
+        traded_enough = bool(slots) and self.world.slot >= self.base_slot + slots
+        advance = self.world.advance(last=traded_enough or self.context.stopping.is_set())
         if advance.differing:
             self.differing += len(advance.differing)
             self.context.log.warning(
@@ -178,7 +200,7 @@ class Market:
     async def _store(self, messages: list[PoolState | SlotUpdate]) -> None:
         """Publish in order until all is stored: a slot is never left out."""
         bus = self.context.bus
-        while not self.context.stopping.is_set():
+        while not self.over:
             futures: list[asyncio.Future[Stored]] = []
             try:
                 for message in messages:
@@ -217,8 +239,11 @@ class Market:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         looked = begun
-        while (waiting := self.barrier.waiting()) and not self.context.stopping.is_set():
-            if self._reported and loop.time() - begun > self.settings.barrier_timeout_s:
+        while (waiting := self.barrier.waiting()) and not self.over:
+            stopping = self.context.stopping.is_set()
+            patience_s = LAST_WORDS_S if stopping else self.settings.barrier_timeout_s
+            if (self._reported or stopping) and loop.time() - begun > patience_s:
+                self._deserted = stopping
                 given_up = self.barrier.give_up()
                 self.context.log.warning("slot not settled in time, going on", waiting=str(given_up))
                 break

@@ -122,4 +122,4 @@ def resume(
         held[address] = HeldState(pool, newest.slot, newest.write_version, newest.observed_ns)
     if set(known.addresses()) != set(held):
         return None
-    return World(engine, update.slot, update.market_ns, slot_ms * NS_PER_MS, held, closing=update.closing)
+    return World(engine, update.slot, update.market_ns, slot_ms * NS_PER_MS, held)

@@ -197,3 +197,24 @@ async def test_a_wrong_file_of_recorded_pools_ends_the_market_with_the_reason(tm
         assert "can not be read" in stage.logs()
     finally:
         stage.close()
+
+
+async def test_told_to_stop_the_market_closes_and_started_again_it_trades_on(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
+        await until(stage, bus, lambda update: update.slot >= 10)
+        assert await stage.stop(stage.processes[WORKERS.index("market")]) == 0
+        last = await slot_of(bus)
+        assert last is not None
+        assert last.closing
+        answered = {message.correlation_id for message in await everything(bus, "PLANNED")}
+        assert answered == {opportunity.id for opportunity in await opportunities(bus)}
+        stage.start("market")
+        await until(stage, bus, lambda update: update.slot > last.slot + 10 and not update.closing)
+
+
+async def test_told_to_stop_without_anybody_to_settle_with_it_ends_in_time(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
+        await until(stage, bus, lambda update: update.slot >= 5)
+        for process in stage.processes[:2]:
+            process.kill()
+        assert await stage.stop(stage.processes[2]) == 0
