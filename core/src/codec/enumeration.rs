@@ -21,6 +21,14 @@ pub trait Enumeration: 'static {
 
     fn cell() -> &'static PyOnceLock<Members>;
 
+    /// Return the name of a number, where the schema has one.
+    fn name_of(number: u8) -> Option<&'static str> {
+        Self::VALUES
+            .iter()
+            .find(|(_, value)| *value == number)
+            .map(|(name, _)| *name)
+    }
+
     /// Return the class and members, made on first use.
     fn members(py: Python<'_>) -> PyResult<&'static Members> {
         Self::cell().get_or_try_init(py, || {

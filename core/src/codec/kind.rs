@@ -32,6 +32,10 @@ pub trait Kind {
     fn same(py: Python<'_>, one: &Self::Stored, other: &Self::Stored) -> PyResult<bool>;
     fn hash<H: Hasher>(py: Python<'_>, value: &Self::Stored, state: &mut H) -> PyResult<()>;
     fn object<'py>(py: Python<'py>, value: &Self::Stored) -> PyResult<Bound<'py, PyAny>>;
+    /// The value as it stands in source.
+    fn repr(py: Python<'_>, value: &Self::Stored) -> PyResult<String> {
+        Ok(Self::object(py, value)?.repr()?.to_str()?.to_owned())
+    }
     /// As `object`, in what JSON can hold.
     fn plain<'py>(py: Python<'py>, value: &Self::Stored) -> PyResult<Bound<'py, PyAny>>;
 }
@@ -316,9 +320,16 @@ impl<E: Enumeration> Kind for Member<E> {
         value.into_pyobject(py)
     }
 
+    fn repr(_: Python<'_>, value: &Number<E>) -> PyResult<String> {
+        Ok(match E::name_of(value.get()) {
+            Some(name) => format!("{}.{name}", E::NAME),
+            None => value.get().to_string(),
+        })
+    }
+
     fn plain<'py>(py: Python<'py>, value: &Number<E>) -> PyResult<Bound<'py, PyAny>> {
-        match E::VALUES.iter().find(|(_, number)| *number == value.get()) {
-            Some((name, _)) => name.into_bound_py_any(py),
+        match E::name_of(value.get()) {
+            Some(name) => name.into_bound_py_any(py),
             None => value.get().into_bound_py_any(py),
         }
     }

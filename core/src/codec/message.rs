@@ -317,14 +317,13 @@ macro_rules! table {
             }
 
             fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-                let fields: &[(&str, Bound<'_, PyAny>)] =
-                    &[$((stringify!($field), <$kind as Kind>::object(py, &self.$field)?)),*];
+                let fields = [$((stringify!($field), <$kind as Kind>::repr(py, &self.$field)?)),*];
                 let mut out = String::from(concat!(stringify!($name), "("));
                 for (index, (field, value)) in fields.iter().enumerate() {
                     out.push_str(if index == 0 { "" } else { ", " });
                     out.push_str(field);
                     out.push('=');
-                    out.push_str(value.repr()?.to_str()?);
+                    out.push_str(value);
                 }
                 out.push(')');
                 Ok(out)
@@ -371,7 +370,7 @@ macro_rules! catalogue {
         }
 
         fn read_any(py: Python<'_>, buf: &[u8]) -> PyResult<Py<PyAny>> {
-            match buf.get(4..8) {
+            match buf.get(4..8).filter(|_| buf.len() >= verify::MIN_BUFFER) {
                 None => Err(Reason::TooShort.at("")),
                 $(Some(tag) if tag == $message::TAG => Ok(read_message::<$message>(py, buf)?.into_any()),)*
                 Some(_) => Err(Reason::UnknownIdentifier.at("")),

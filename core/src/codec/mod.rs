@@ -4,6 +4,8 @@ mod enumeration;
 mod invalid;
 mod kind;
 mod message;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod write;
 

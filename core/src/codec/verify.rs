@@ -6,6 +6,8 @@
 
 use super::invalid::Reason;
 
+/// Shortest buffer that may hold a message: root offset, identifier, and a table of nothing but its vtable offset.
+pub const MIN_BUFFER: usize = 12;
 /// Longest buffer that is written or read, bytes.
 pub const MAX_BUFFER: usize = 16 << 20;
 /// Most tables in one message.
@@ -99,7 +101,7 @@ impl<'a> Table<'a> {
 /// Check the buffer's length and identifier and return where its root table stands.
 #[inline]
 pub fn root(buf: &[u8], identifier: &[u8]) -> Result<usize, Reason> {
-    if buf.len() < 12 {
+    if buf.len() < MIN_BUFFER {
         return Err(Reason::TooShort);
     }
     if buf.len() > MAX_BUFFER {
