@@ -17,7 +17,7 @@ from nats.js.errors import NotFoundError
 
 from pipeline.bus import Bus
 from pipeline.config import load_config
-from pipeline.messages import Message
+from pipeline.messages import Message, PermitState
 from pipeline.nats_server import EmbeddedNats
 from pipeline.sections import Config
 from pipeline.streams import TABLE, reconcile
@@ -47,6 +47,17 @@ class Stage:
         await reconcile(bus.js)
         await bus.close()
 
+    async def permitted(self) -> None:
+        """Start the system manager and wait until trading is allowed."""
+        self.start("system_manager")
+        bus = await self.bus("permit")
+
+        async def active() -> bool:
+            return any(message.state == PermitState.ACTIVE for _, message in await bus.last("system.permit"))
+
+        await eventually(active, what="the permit", logs=self.logs)
+        await bus.close()
+
     def settings(self, **more: object) -> dict[str, object]:
         return {
             "nats.url": self.url,
@@ -56,6 +67,8 @@ class Stage:
             "shm.namespace": "trading-tests",
             "worker.run_dir": str(self.directory / "run"),
             "worker.data_dir": str(self.directory / "data"),
+            "permit.renew_ms": 25,
+            "permit.lease_ms": 1000,
             "system_manager.port": 0,
             "telemetry.http_port_base": 0,
             **self.more,

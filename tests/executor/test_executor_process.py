@@ -28,7 +28,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     """A server, a permit, and a market that stands at slot 10."""
     stage = Stage(tmp_path)
     await stage.open()
-    stage.start("system_manager")
+    await stage.permitted()
     yield stage
     stage.close()
 
