@@ -10,6 +10,7 @@ from markets.costs import transaction_costs
 from markets.tokens import load_registry
 from pipeline._core import Pool, PoolRefused
 from pipeline.bus.errors import PublishFailed
+from pipeline.bus.publisher import Stored
 from pipeline.clock import NS_PER_MS
 from pipeline.config import Config
 from pipeline.context import WorkerContext
@@ -21,8 +22,8 @@ from workers.scanner.finder import Finder, Found
 from workers.scanner.opportunity import Describer, Moment, slot_id
 from workers.scanner.shared import SharedQuotes
 
-LOOK_S = 0.5
-"""How often a scanner that nothing wakes looks whether the quote core still lives."""
+LOOK_S = 0.2
+"""How often a scanner that nothing wakes looks whether the quote core still lives, and whether to stop."""
 OPEN_AGAIN_S = 0.05
 PUBLISH_AGAIN_S = 0.2
 
@@ -88,28 +89,17 @@ class Scanner:
     async def scan_until_replaced(self, shared: SharedQuotes) -> None:
         """Scan whenever the quote core has committed, until told to stop or its files are others."""
         watch = Watch(shared.table)
-        stopping = asyncio.create_task(self.context.stopping.wait(), name="stopping")
         try:
             committed = True  # what stands there already has not been looked at
-            while not stopping.done() and not shared.replaced:
+            while not self.context.stopping.is_set() and not shared.replaced:
                 if not shared.alive:
                     self.context.health.degraded("the quote core is silent: nothing is emitted", cause="quotes")
                 elif committed:
                     self.context.health.recovered(cause="quotes")
                     await self._publish(self.scan(shared), shared)
-                committed = await self._wake(watch, stopping)
+                committed = await watch.wait(LOOK_S)
         finally:
-            stopping.cancel()
             watch.close()
-
-    @staticmethod
-    async def _wake(watch: Watch, stopping: asyncio.Task[bool]) -> bool:
-        waiting = asyncio.ensure_future(watch.wait(LOOK_S))
-        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            return waiting.result()
-        waiting.cancel()
-        return False
 
     def scan(self, shared: SharedQuotes) -> Scan:
         """Read what changed and search the cycles through it."""
@@ -145,7 +135,7 @@ class Scanner:
             self.context.log.warning(
                 "more found than is published for one slot", slot=scan.moment.slot, left_out=self.left_out
             )
-        stored = await self._store([self.describer.opportunity(found, scan.moment) for found in chosen])
+        stored = await self._store(chosen, scan.moment)
         if shared.laps != self.laps:
             self.laps = shared.laps
             self.context.log.warning("lapped by the quote core, scanned everything", laps=self.laps)
@@ -165,12 +155,31 @@ class Scanner:
         )
         await self._until_stored(report)
 
-    async def _store(self, opportunities: list[Opportunity]) -> int:
-        """Publish opportunities side by side; return how many are new to the stream.
+    async def _store(self, chosen: list[Found], moment: Moment) -> int:
+        """Publish opportunities side by side, the best first; return how many are new to the stream.
 
         One that the stream already has (found again after a restart) is not counted: nobody answers it twice.
         """
-        return sum(await asyncio.gather(*map(self._until_stored, opportunities)))
+        sent = []
+        for found in chosen:
+            opportunity = self.describer.opportunity(found, moment)
+            sent.append((opportunity, self._send(opportunity)))
+        stored = 0
+        for opportunity, future in sent:
+            try:
+                stored += not (await future).duplicate
+            except PublishFailed:
+                stored += await self._until_stored(opportunity)
+        return stored
+
+    def _send(self, opportunity: Opportunity) -> asyncio.Future[Stored]:
+        """Publish now; where that is not possible the returned future says why."""
+        try:
+            return self.context.bus.publish_soon(opportunity)
+        except PublishFailed as error:
+            refused: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return refused
 
     async def _until_stored(self, message: Opportunity | ScanReport) -> bool:
         """Publish until it is stored, or this worker is to stop; tell whether it is new to the stream."""
