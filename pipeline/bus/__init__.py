@@ -1,6 +1,6 @@
 """Typed messages over NATS JetStream: published until stored, consumed once in effect. See docs/delivery.md."""
 
-from pipeline.bus.connection import Bus, Tracing
+from pipeline.bus.connection import Bus
 from pipeline.bus.consumer import Consumer, Handler
 from pipeline.bus.counters import Counters
 from pipeline.bus.delivery import Delivery
@@ -31,5 +31,4 @@ __all__ = [
     "ServerUnreachable",
     "Stale",
     "Stored",
-    "Tracing",
 ]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nats import errors
 from nats.aio.client import Server
@@ -22,8 +20,8 @@ from pipeline.bus.client import LeanClient
 from pipeline.bus.consumer import Consumer, Handler
 from pipeline.bus.counters import Counters
 from pipeline.bus.delivery import TRACEPARENT, Delivery
-from pipeline.bus.durable import HEARTBEAT_S, await_unbound, consumer_config, ensure_consumer
-from pipeline.bus.errors import ServerUnreachable
+from pipeline.bus.durable import HEARTBEAT_S, await_unbound, consumer_config, ensure_consumer, restore_streams
+from pipeline.bus.errors import ServerUnreachable, growing_delay_s
 from pipeline.bus.publisher import Publisher, Stored
 from pipeline.bus.reader import read_raw
 from pipeline.bus.watch import Watch, WatchHandler
@@ -35,21 +33,12 @@ from pipeline.sections import NatsSection
 from pipeline.streams import spec_of
 from pipeline.subjects import stream_of, subject_of
 
+if TYPE_CHECKING:
+    from pipeline.telemetry import Tracing
+
 log = logging.getLogger(__name__)
 
 _BOUND_TIMEOUT_S = 8.0
-
-
-class Tracing(Protocol):
-    """What telemetry puts around handlers and into headers."""
-
-    def traceparent(self, message: Any) -> str:
-        """Return the W3C trace context for a message about to be published, or an empty string."""
-        ...
-
-    def handling(self, message: Any, delivery: Delivery) -> AbstractContextManager[object]:
-        """Return the context in which a handler runs."""
-        ...
 
 
 class Bus:
@@ -63,6 +52,8 @@ class Bus:
         self.tracing = tracing
         self.problems: dict[str, str] = {}
         """what does not work at present, by part: the detail of a degraded worker"""
+        self.on_reconnect: list[Callable[[], None]] = []
+        """called after every reconnect: what was published to streams in memory may be gone"""
         self.js: JetStreamContext = self.client.jetstream(timeout=5.0)
         self._publisher = Publisher(
             self.client,
@@ -74,6 +65,7 @@ class Bus:
         self._consumers: list[tuple[Consumer, Callable[[], Any]]] = []
         self._watches: list[Watch] = []
         self._keeper: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._last_error = ""
         self._closing = False
 
@@ -293,6 +285,8 @@ class Bus:
         self._closing = True
         if self._keeper is not None:
             self._keeper.cancel()
+        for task in self._tasks:
+            task.cancel()
         stops = [consumer.stop(max(0.0, deadline - time.monotonic())) for consumer, _ in self._consumers]
         finished = all(await asyncio.gather(*stops))
         finished = await self._publisher.drained(deadline - time.monotonic()) and finished
@@ -330,9 +324,8 @@ class Bus:
     def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
         """Choose the server that failed least and a pause that grows with its failures."""
         server = min(servers, key=lambda candidate: candidate.reconnects)
-        growing = self.settings.reconnect_wait_s * 2.0 ** min(server.reconnects, 30)
-        wait = min(self.settings.reconnect_wait_max_s, growing)
-        return server, wait * random.uniform(0.5, 1.0)
+        settings = self.settings
+        return server, growing_delay_s(server.reconnects, settings.reconnect_wait_s, settings.reconnect_wait_max_s)
 
     async def _on_error(self, error: Exception) -> None:
         self._last_error = str(error) or type(error).__name__
@@ -348,9 +341,17 @@ class Bus:
         self.problems.pop("nats", None)
         self.counters.reconnects += 1
         log.info("reconnected to %s", self.client.connected_url.netloc if self.client.connected_url else "?")
-        self._publisher.resend()
         for consumer, _ in self._consumers:
             consumer.catch_up()
+        self._publisher.resend()
+        self._background(restore_streams(self.js))
+        for callback in self.on_reconnect:
+            callback()
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _keep(self) -> None:
         """Extend what handlers work on, and bring back consumers that the server lost."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -22,8 +21,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bus.delivery import Delivery, message_id, parse_reply, replay_target, status_of
-from pipeline.bus.errors import Outcome, Reject, Retry, Stale
+from pipeline.bus.errors import Outcome, Reject, Retry, Stale, growing_delay_s
 from pipeline.bus.memory import FORGET_S, UNKNOWN, Entry, Memory, State
+from pipeline.bus.suspects import PATIENCE, Suspects
 from pipeline.bus.verify import Unfit, verify
 from pipeline.messages import Message
 
@@ -75,6 +75,7 @@ class Consumer:
         self._behind = True
         self._open: dict[bytes, Entry] = {}
         self._queue: deque[Entry] = deque()
+        self._suspects = Suspects(self._begin, lambda: self._running == 0)
         self._running = 0
         self._pumping = False
         self._stopping = False
@@ -112,6 +113,7 @@ class Consumer:
         for entry in self._queue:
             self._answer(entry, b"-NAK")
         self._queue.clear()
+        self._suspects.clear()
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
@@ -149,7 +151,7 @@ class Consumer:
             return
         if (target := replay_target(raw)) is not None and target != self.durable:
             return
-        delivery = Delivery(subject.decode(), self.stream, sequence=0, attempt=1, received_ns=time.time_ns(), raw=raw)
+        delivery = Delivery.now(subject, self.stream, raw)
         message = verify(data, delivery.subject)
         if isinstance(message, Unfit):
             return  # the durable copy knows the sequence that the dead letter needs
@@ -186,14 +188,7 @@ class Consumer:
         if entry is not UNKNOWN:
             self._repeat(entry, reply, known.sequence, known.attempt)
             return
-        delivery = Delivery(
-            subject.decode(),
-            self.stream,
-            sequence=known.sequence,
-            attempt=known.attempt,
-            received_ns=time.time_ns(),
-            raw=raw,
-        )
+        delivery = Delivery.now(subject, self.stream, raw, sequence=known.sequence, attempt=known.attempt)
         entry = Entry(key, data, delivery, reply)
         self.memory.add(entry)
         if (target := replay_target(raw)) is not None and target != self.durable:
@@ -223,15 +218,22 @@ class Consumer:
 
     def _admit(self, entry: Entry, message: Message | Unfit | None) -> None:
         """Run the handler now, or queue behind the ones that run."""
-        if entry.attempt > self._max_attempts:
-            # The handler never answered: it took the process down, or blocked it, every time.
+        if entry.attempt > PATIENCE * self._max_attempts:
             self._give_up(entry, "too_many_attempts", f"delivered {entry.attempt} times without an answer")
+            return
+        if entry.attempt > self._max_attempts:
+            entry.state = State.QUEUED
+            self._open[entry.key] = entry
+            self._suspects.add(entry)
             return
         if self._running >= self.max_in_flight:
             entry.state = State.QUEUED
             self._open[entry.key] = entry
             self._queue.append(entry)
             return
+        self._begin(entry, message)
+
+    def _begin(self, entry: Entry, message: Message | Unfit | None = None) -> None:
         checked = message if message is not None else verify(entry.payload, entry.delivery.subject)
         if isinstance(checked, Unfit):
             self._counters.invalid += 1
@@ -316,17 +318,14 @@ class Consumer:
         if entry.attempt >= self._max_attempts:
             self._give_up(entry, "too_many_attempts", f"{entry.attempt} attempts, the last: {detail}")
             return
-        delay = error.delay_s if isinstance(error, Retry) and error.delay_s is not None else self._delay(entry.attempt)
+        settings = self._bus.settings
+        delay = error.delay_s if isinstance(error, Retry) else None
+        if delay is None:
+            delay = growing_delay_s(entry.attempt - 1, settings.retry_wait_s, settings.retry_wait_max_s)
         self._counters.retried += 1
         entry.retry_at = time.monotonic() + delay
         self._close(entry, State.RETRYING)
         self._send_back(entry, delay)
-
-    def _delay(self, attempt: int) -> float:
-        """Return a growing delay, spread so that messages that failed together do not come back together."""
-        settings = self._bus.settings
-        longest = min(settings.retry_wait_max_s, settings.retry_wait_s * 2.0 ** min(attempt - 1, 30))
-        return longest * random.uniform(0.75, 1.0)
 
     def _finish(self, entry: Entry) -> None:
         self._close(entry, State.HANDLED)

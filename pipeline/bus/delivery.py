@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 MSG_ID = b"Nats-Msg-Id"
@@ -31,6 +32,11 @@ class Delivery:
         self.received_ns = received_ns
         """wall-clock time of arrival, ns"""
         self._raw = raw
+
+    @classmethod
+    def now(cls, subject: bytes, stream: str, raw: bytes | None, *, sequence: int = 0, attempt: int = 1) -> Delivery:
+        """Return what is known about a message that has just arrived."""
+        return cls(subject.decode(), stream, sequence=sequence, attempt=attempt, received_ns=time.time_ns(), raw=raw)
 
     def set_headers(self, headers: dict[str, str] | None) -> None:
         """Take headers that are parsed already."""

@@ -1,20 +1,25 @@
-"""The durable consumers on the server: created, brought up to date, claimed by one process."""
+"""What must stand on the server: durable consumers, held by one process each, and streams that it may have lost."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
+from nats import errors
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, ReplayPolicy
 from nats.js.errors import APIError, NotFoundError
 
 from pipeline.bus.errors import AlreadyConsumed
 from pipeline.errors import CheckFailed
+from pipeline.streams import TABLE
 
 if TYPE_CHECKING:
     from pipeline.bus.consumer import Consumer
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
 _UPDATED = (
@@ -95,3 +100,19 @@ async def await_unbound(js: JetStreamContext, stream: str, durable: str, timeout
                 "stop it: `nats server report connections` names it (one process per worker; two would both act)",
             )
         await asyncio.sleep(0.1)
+
+
+async def restore_streams(js: JetStreamContext) -> None:
+    """Make the streams in memory again: a single server that restarts has forgotten them."""
+    for spec in (spec for spec in TABLE if spec.storage == "memory"):
+        try:
+            await js.stream_info(spec.name)
+        except NotFoundError:
+            try:
+                replicas = (await js.stream_info("METRICS")).config.num_replicas or 1
+                await js.add_stream(spec.config(replicas))
+                log.warning("stream %s was lost with the server and made again, empty", spec.name)
+            except (errors.Error, TimeoutError) as error:
+                log.error("stream %s was lost with the server and could not be made again: %s", spec.name, error)
+        except (errors.Error, TimeoutError) as error:
+            log.warning("stream %s could not be looked at: %s", spec.name, error)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 from pipeline.errors import Failure, Refused, Unreachable
+
+
+def growing_delay_s(failures: int, first_s: float, longest_s: float) -> float:
+    """Return a delay that doubles with each failure, spread so that what failed together does not come back together."""
+    return min(longest_s, first_s * 2.0 ** min(failures, 30)) * random.uniform(0.75, 1.0)
 
 
 class Outcome(Exception):

@@ -65,7 +65,7 @@ class Watch:
                 del self._recent[next(iter(self._recent))]
         if replay_target(raw) is not None:
             return
-        delivery = Delivery(subject.decode(), "", sequence=0, attempt=1, received_ns=time.time_ns(), raw=raw)
+        delivery = Delivery.now(subject, "", raw)
         message = verify(data, delivery.subject)
         if isinstance(message, Unfit):
             self._unfit(delivery.subject, message, data)

@@ -1,0 +1,457 @@
+"""Consumption: once in effect, bounded, in order, whatever copy comes first."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from pipeline.bus import AlreadyConsumed, Bus, Delivery, PublishFailed, Reject, Retry, Stale, connection
+from pipeline.config import load_config
+from pipeline.errors import CheckFailed
+from pipeline.messages import DeadLetter, ExecutionPlan, Opportunity
+from pipeline.nats_server import EmbeddedNats
+from pipeline.streams import reconcile
+from tests.conftest import Connect
+
+OPPORTUNITIES = ("OPPORTUNITIES", "opportunity.found")
+
+
+async def eventually(condition: object, timeout_s: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not await _true(condition):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.01)
+
+
+async def _true(condition: object) -> bool:
+    result = condition()  # type: ignore[operator]
+    return bool(await result if asyncio.iscoroutine(result) else result)
+
+
+async def settled(bus: Bus, durable: str, stream: str = "OPPORTUNITIES") -> bool:
+    info = await bus.js.consumer_info(stream, durable)
+    return (info.num_pending, info.num_ack_pending) == (0, 0)
+
+
+async def test_each_message_is_handled_once_though_two_copies_come(connect: Connect) -> None:
+    bus, other = await connect("worker"), await connect("scanner")
+    seen: Counter[str] = Counter()
+
+    def handle(message: Opportunity, delivery: Delivery) -> None:
+        seen[message.id] += 1
+
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle)
+    await asyncio.gather(*(other.publish(Opportunity(id=str(number))) for number in range(300)))
+    await eventually(lambda: settled(bus, "worker"))
+    assert seen == {str(number): 1 for number in range(300)}
+    assert (bus.counters.handled, bus.counters.failed, bus.counters.dead_lettered) == (300, 0, 0)
+
+
+async def test_live_copies_come_first_and_have_no_sequence(bus: Bus) -> None:
+    deliveries: list[Delivery] = []
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: deliveries.append(delivery))
+    await bus.publish(Opportunity(id="a"))
+    await eventually(lambda: settled(bus, "worker"))
+    assert [(delivery.attempt, delivery.subject) for delivery in deliveries] == [(1, "opportunity.found")]
+    assert deliveries[0].headers["Nats-Msg-Id"] == "a"
+
+
+async def test_without_live_copies_messages_come_in_stream_order_with_their_sequence(bus: Bus) -> None:
+    sequences: list[int] = []
+    await asyncio.gather(*(bus.publish(Opportunity(id=f"before {number}")) for number in range(20)))
+    await bus.consume(
+        *OPPORTUNITIES,
+        durable="ordered",
+        handler=lambda message, delivery: sequences.append(delivery.sequence),
+        live=False,
+    )
+    await asyncio.gather(*(bus.publish(Opportunity(id=f"after {number}")) for number in range(20)))
+    await eventually(lambda: len(sequences) == 40)
+    assert sequences == list(range(1, 41))
+
+
+async def test_what_was_published_before_the_worker_came_is_delivered(bus: Bus) -> None:
+    for number in range(5):
+        await bus.publish(Opportunity(id=str(number)))
+    seen: list[str] = []
+    await bus.consume(*OPPORTUNITIES, durable="late", handler=lambda message, delivery: seen.append(message.id))
+    await eventually(lambda: settled(bus, "late"))
+    assert seen == ["0", "1", "2", "3", "4"]
+
+
+async def test_plain_handlers_of_all_subscriptions_are_called_in_order_of_arrival(connect: Connect) -> None:
+    bus, source = await connect("worker"), await connect("source")
+    seen: list[str] = []
+
+    def note(message: Opportunity | ExecutionPlan, delivery: Delivery) -> None:
+        seen.append(message.id)
+
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=note)
+    await bus.watch("planned.>", note)
+    await bus.publish(Opportunity(id="warm"))
+    await eventually(lambda: seen == ["warm"])
+    await eventually(lambda: settled(bus, "worker"))
+    seen.clear()
+    futures = []
+    for number in range(100):
+        futures.append(source.publish_soon(Opportunity(id=f"o{number}")))
+        futures.append(source.publish_soon(ExecutionPlan(id=f"p{number}")))
+    await asyncio.gather(*futures)
+    await eventually(lambda: len(seen) == 200)
+    assert seen == [f"{kind}{number}" for number in range(100) for kind in "op"]
+
+
+async def test_acknowledged_only_when_the_returned_futures_are_done(bus: Bus) -> None:
+    release: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: [done, release])
+    await bus.publish(Opportunity(id="a"))
+    await asyncio.sleep(0.2)
+    assert not await settled(bus, "worker")
+    assert bus.counters.in_flight == 1
+    release.set_result(None)
+    await eventually(lambda: settled(bus, "worker"))
+    assert (bus.counters.handled, bus.counters.in_flight) == (1, 0)
+
+
+async def test_a_failed_publish_of_the_handler_brings_the_message_again(bus: Bus) -> None:
+    attempts: list[int] = []
+
+    def handle(message: Opportunity, delivery: Delivery) -> object:
+        attempts.append(delivery.attempt)
+        if delivery.attempt == 1:
+            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            failed.set_exception(PublishFailed("no"))
+            return failed
+        return bus.publish_soon(ExecutionPlan(id="p"))
+
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle)  # type: ignore[arg-type]
+    await bus.publish(Opportunity(id="a"))
+    await eventually(lambda: settled(bus, "worker"))
+    assert attempts == [1, 2]
+    assert [message.id async for message, _ in bus.read("PLANNED")] == ["p"]
+
+
+async def test_the_bound_in_flight_is_kept_here_and_on_the_server(connect: Connect) -> None:
+    bus, source = await connect("worker"), await connect("source")
+    running = most = 0
+
+    async def handle(message: Opportunity, delivery: Delivery) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle, max_in_flight=7)
+    pending: list[int] = []
+
+    async def observe() -> None:
+        while True:
+            info = await source.js.consumer_info("OPPORTUNITIES", "worker")
+            pending.append(info.num_ack_pending)
+            await asyncio.sleep(0.005)
+
+    observer = asyncio.create_task(observe())
+    await asyncio.gather(*(source.publish(Opportunity(id=str(number))) for number in range(150)))
+    await eventually(lambda: settled(bus, "worker"))
+    observer.cancel()
+    assert most == 7
+    assert max(pending) <= 7, "the server never has more outstanding than the bound"
+    assert (bus.counters.handled, bus.counters.duplicates) == (150, 0)
+
+
+async def test_a_long_handler_keeps_its_message(bus: Bus) -> None:
+    attempts: list[int] = []
+
+    async def handle(message: Opportunity, delivery: Delivery) -> None:
+        attempts.append(delivery.attempt)
+        await asyncio.sleep(1.5)
+
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle, ack_wait_s=0.4)
+    await bus.publish(Opportunity(id="a"))
+    await asyncio.sleep(1.7)
+    assert await settled(bus, "worker")
+    info = await bus.js.consumer_info("OPPORTUNITIES", "worker")
+    assert (attempts, info.num_redelivered) == ([1], 0)
+
+
+async def test_a_handler_that_blocks_the_loop_is_not_run_twice(bus: Bus) -> None:
+    attempts: list[int] = []
+
+    def handle(message: Opportunity, delivery: Delivery) -> None:
+        attempts.append(delivery.attempt)
+        time.sleep(0.7)
+
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle, ack_wait_s=0.3)
+    bus.publish_soon(Opportunity(id="a"))
+    await asyncio.sleep(1.5)
+    await eventually(lambda: settled(bus, "worker"))
+    assert attempts == [1]
+
+
+async def test_failures_are_retried_with_growing_delays_then_become_a_dead_letter(connect: Connect) -> None:
+    bus = await connect("worker", retry_wait_s=0.1, retry_wait_max_s=0.4)
+    times: list[float] = []
+
+    async def handle(message: Opportunity, delivery: Delivery) -> None:
+        times.append(time.monotonic())
+        assert delivery.attempt == len(times)
+        raise RuntimeError("broken")
+
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle, max_attempts=5)
+    await bus.publish(Opportunity(id="a"))
+    await eventually(lambda: bus.counters.dead_lettered == 1)
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert len(times) == 5
+    for gap, wanted in zip(gaps, (0.1, 0.2, 0.4, 0.4), strict=True):
+        assert 0.7 * wanted <= gap <= wanted + 0.3, gaps
+    await eventually(lambda: settled(bus, "worker"))
+    ((_, letter),) = await bus.last("metrics.dead_letter")
+    assert isinstance(letter, DeadLetter)
+    assert (letter.reason, letter.attempts, letter.stream, letter.stream_sequence, letter.consumer) == (
+        *("too_many_attempts", 5, "OPPORTUNITIES", 1),
+        "worker",
+    )
+    assert "RuntimeError: broken" in letter.detail
+    assert letter.causation_id == "a"
+    assert (bus.counters.failed, bus.counters.retried, bus.counters.handled) == (5, 4, 0)
+
+
+async def test_answers_of_a_handler(bus: Bus) -> None:
+    calls: Counter[str] = Counter()
+
+    def handle(message: Opportunity, delivery: Delivery) -> None:
+        calls[message.id] += 1
+        match message.id:
+            case "stale":
+                raise Stale("too old")
+            case "reject":
+                raise Reject("never")
+            case "retry" if calls["retry"] < 3:
+                raise Retry("not yet", delay_s=0.05)
+
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle)
+    for name in ("stale", "reject", "retry", "fine"):
+        await bus.publish(Opportunity(id=name))
+    await eventually(lambda: settled(bus, "worker"))
+    await eventually(lambda: bus.counters.dead_lettered == 1)
+    assert calls == {"stale": 1, "reject": 1, "retry": 3, "fine": 1}
+    counters = bus.counters
+    assert (counters.handled, counters.expired, counters.failed, counters.retried) == (2, 1, 3, 2)
+    ((_, letter),) = await bus.last("metrics.dead_letter")
+    assert (letter.reason, letter.detail) == ("handler_error", "never")  # type: ignore[attr-defined]
+
+
+def spawn(url: str, log: Path, die_at: str = "-") -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bus.crashing_worker", url, str(log), die_at], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.integration
+async def test_a_killed_worker_loses_nothing_and_is_replaced_within_seconds(
+    bus: Bus, nats_url: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "handled"
+    process = await asyncio.to_thread(spawn, nats_url, log, "20")
+    for number in range(60):
+        bus.publish_soon(Opportunity(id=str(number)))
+    assert await asyncio.to_thread(process.wait, 10) == -9
+    died = time.monotonic()
+    process = await asyncio.to_thread(spawn, nats_url, log)
+    try:
+        await eventually(lambda: settled(bus, "crashing"), 10)
+        assert time.monotonic() - died < 5
+        attempts: dict[str, list[int]] = {}
+        for line in log.read_text().splitlines():
+            name, attempt = line.split()
+            attempts.setdefault(name, []).append(int(attempt))
+        assert set(attempts) == {str(number) for number in range(60)}
+        repeated = {name for name, tries in attempts.items() if len(tries) > 1}
+        assert "20" in repeated
+        assert len(repeated) <= 8, "only what was in flight comes again"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.integration
+async def test_a_message_that_kills_its_worker_every_time_becomes_a_dead_letter(
+    bus: Bus, nats_url: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "handled"
+    await bus.publish(Opportunity(id="poison"))
+    await bus.publish(Opportunity(id="beside it"))
+    for crash in range(1, 8):
+        process = await asyncio.to_thread(spawn, nats_url, log, "poison")
+        try:
+            if crash < 7:
+                assert await asyncio.to_thread(process.wait, 10) == -9
+            else:
+                await eventually(lambda: settled(bus, "crashing"), 10)
+                assert process.poll() is None
+        finally:
+            process.kill()
+            process.wait()
+    letters = [message async for message, _ in bus.read("METRICS", "metrics.dead_letter")]
+    given_up = {letter.causation_id: (letter.reason, letter.attempts) for letter in letters}  # type: ignore[union-attr]
+    assert given_up["poison"] == ("too_many_attempts", 7)
+    assert "beside it" in log.read_text(), "what was only near it gets its turn"
+
+
+async def test_a_second_process_under_the_same_name_is_refused(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await connect("first"), await connect("second")
+    await first.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: None)
+    await eventually(lambda: _bound(first))
+    monkeypatch.setattr(connection, "_BOUND_TIMEOUT_S", 0.5)
+    with pytest.raises(AlreadyConsumed, match="another process consumes OPPORTUNITIES as worker"):
+        await second.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: None)
+    await first.close()
+    await second.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: None)
+
+
+async def test_without_a_stream_it_says_so(bus: Bus) -> None:
+    await bus.js.delete_stream("OPPORTUNITIES")
+    with pytest.raises(CheckFailed) as failed:
+        await bus.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: None)
+    assert failed.value.fix == "run `pipeline init-streams`"
+
+
+async def test_changed_limits_reach_an_existing_consumer(connect: Connect) -> None:
+    first = await connect("first")
+    await first.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: None)
+    await first.publish(Opportunity(id="a"))
+    await eventually(lambda: settled(first, "worker"))
+    await first.close()
+    second = await connect("second")
+    seen: list[str] = []
+    await second.consume(
+        *OPPORTUNITIES,
+        durable="worker",
+        handler=lambda message, delivery: seen.append(message.id),
+        max_in_flight=3,
+        ack_wait_s=1.0,
+        description="new words",
+    )
+    config = (await second.js.consumer_info("OPPORTUNITIES", "worker")).config
+    assert (config.max_ack_pending, config.ack_wait, config.description) == (3, 1.0, "new words")
+    await second.publish(Opportunity(id="b"))
+    await eventually(lambda: settled(second, "worker"))
+    assert seen == ["b"], "where it stood in the stream is kept"
+
+
+async def test_closing_lets_handlers_finish_and_hands_back_the_rest(connect: Connect) -> None:
+    first, source = await connect("first"), await connect("source")
+    handled: list[str] = []
+
+    async def slow(message: Opportunity, delivery: Delivery) -> None:
+        await asyncio.sleep(0.3)
+        handled.append(message.id)
+
+    await first.consume(*OPPORTUNITIES, durable="worker", handler=slow, max_in_flight=2)
+    await asyncio.gather(*(source.publish(Opportunity(id=str(number))) for number in range(6)))
+    await asyncio.sleep(0.1)
+    assert await first.close(5)
+    assert 2 <= len(handled) < 6
+    second = await connect("second")
+    await second.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: handled.append(message.id))
+    await eventually(lambda: settled(second, "worker"))
+    assert sorted(handled) == [str(number) for number in range(6)]
+
+
+async def test_closing_past_the_deadline_says_so_and_the_message_comes_again(connect: Connect) -> None:
+    first = await connect("first")
+
+    async def stuck(message: Opportunity, delivery: Delivery) -> None:
+        await asyncio.sleep(60)
+
+    await first.consume(*OPPORTUNITIES, durable="worker", handler=stuck, ack_wait_s=0.5)
+    await first.publish(Opportunity(id="a"))
+    await asyncio.sleep(0.1)
+    assert not await first.close(0.2)
+    second = await connect("second")
+    attempts: list[int] = []
+    await second.consume(
+        *OPPORTUNITIES, durable="worker", handler=lambda message, delivery: attempts.append(delivery.attempt)
+    )
+    await eventually(lambda: attempts == [2])
+
+
+@pytest.mark.integration
+async def test_over_a_crash_of_the_server_everything_is_handled_and_lost_consumers_come_back() -> None:
+    with EmbeddedNats() as server:
+        settings = load_config({"nats.url": server.url, "nats.publish_timeout_s": 0.5}, environment={}).nats
+        bus, source = await Bus.connect(settings, name="worker"), await Bus.connect(settings, name="source")
+        await reconcile(bus.js)
+        seen: Counter[str] = Counter()
+        slots: list[int] = []
+        await bus.consume(*OPPORTUNITIES, durable="worker", handler=lambda message, delivery: seen.update([message.id]))
+        # SYSTEM is in memory: its consumer dies with the server and must be made again.
+        await bus.consume(
+            "SYSTEM",
+            "system.kill_switch",
+            durable="worker",
+            handler=lambda message, delivery: slots.append(message.epoch),
+        )
+        from pipeline.messages import KillSwitch
+
+        await source.publish(KillSwitch(id="k1", epoch=1))
+        total = 0
+        for _ in range(3):
+            futures = [source.publish(Opportunity(id=str(total + number))) for number in range(50)]
+            total += 50
+            publishing = asyncio.gather(*futures)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            await asyncio.wait_for(publishing, 15)
+        await eventually(lambda: len(seen) == total, 15)
+        await eventually(lambda: settled(bus, "worker"), 10)
+        await eventually(lambda: settled(bus, "worker", "SYSTEM"), 10)
+        await source.publish(KillSwitch(id="k2", epoch=2))
+        await eventually(lambda: slots == [1, 2])
+        assert max(seen.values()) == 1, "ids are remembered over the reconnect"
+        assert not bus.problems
+        await bus.close()
+        await source.close()
+
+
+async def test_a_deleted_consumer_is_made_again_and_goes_on_where_it_stood(bus: Bus) -> None:
+    seen: list[str] = []
+    consumer = await bus.consume(
+        *OPPORTUNITIES, durable="worker", handler=lambda message, delivery: seen.append(message.id), ack_wait_s=0.5
+    )
+    await bus.publish(Opportunity(id="a"))
+    await eventually(lambda: settled(bus, "worker"))
+    await bus.js.delete_consumer("OPPORTUNITIES", "worker")
+    consumer.last_active = 0.0  # as after three missed heartbeats
+    await bus.publish(Opportunity(id="b"))
+    await eventually(lambda: _exists(bus))
+    await eventually(lambda: settled(bus, "worker"))
+    assert seen == ["a", "b"]
+    assert (await bus.js.consumer_info("OPPORTUNITIES", "worker")).config.opt_start_seq == 2
+
+
+async def _bound(bus: Bus) -> bool:
+    return bool((await bus.js.consumer_info("OPPORTUNITIES", "worker")).push_bound)
+
+
+async def _exists(bus: Bus) -> bool:
+    from nats.js.errors import NotFoundError
+
+    try:
+        await bus.js.consumer_info("OPPORTUNITIES", "worker")
+    except NotFoundError:
+        return False
+    return True
