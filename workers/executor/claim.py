@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 VERSION = 1
+_JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 class InvalidClaim(ValueError):
@@ -59,7 +60,7 @@ def encode_claim(claim: Claim) -> bytes:
     else:
         result = base64.b64encode(claim.result).decode()
         fields = {"state": "settled", "owner": claim.owner, "settled_ns": claim.settled_ns, "result": result}
-    return json.dumps({"version": VERSION, **fields}, separators=(",", ":")).encode()
+    return _JSON.encode({"version": VERSION, **fields}).encode()
 
 
 def decode_claim(value: bytes) -> Claim:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
@@ -107,7 +107,7 @@ class Execution:
         try:
             crashpoint("received")
             reference = self._venue.prepare(plan)
-            stamps = Stamps(received_ns, self._ports.wall_ns(), 0, 0, 1, 0)
+            stamps = Stamps(received_ns, self._ports.wall_ns())
             claimed = Claimed(self._owner, reference, stamps.attempt, received_ns, stamps.claimed_ns)
             revision = await self._ports.claims.create(plan.id, encode_claim(claimed))
             crashpoint("claimed")
@@ -117,7 +117,7 @@ class Execution:
                     return
                 revision, stamps = found
             else:
-                stamps = replace(stamps, claimed_ns=self._ports.wall_ns())
+                stamps.claimed_ns = self._ports.wall_ns()
             result = self._unsettled.get(plan.id)
             if result is None:
                 if plan.id in self._submitted:
@@ -141,14 +141,14 @@ class Execution:
         if late_ns > 0:
             return self._ended(plan, Expired(self._venue.slot, late_ns), stamps)
         verdict = self._ports.gate()
-        gated = replace(stamps, gated_ns=self._ports.wall_ns(), permit_epoch=verdict.epoch)
+        stamps.gated_ns, stamps.permit_epoch = self._ports.wall_ns(), verdict.epoch
         if isinstance(verdict, Refused):
-            return self._ended(plan, RefusedByGate(self._venue.slot, f"{verdict.reason}: {verdict.detail}"), gated)
+            return self._ended(plan, RefusedByGate(self._venue.slot, f"{verdict.reason}: {verdict.detail}"), stamps)
         crashpoint("gated")
         landing = self._venue.submit(plan, reference)
         self._submitted.add(plan.id)
         crashpoint("submitted")
-        return self._landed(plan, landing, gated)
+        return self._landed(plan, landing, stamps)
 
     async def _ended(self, plan: ExecutionPlan, ending: Ending, stamps: Stamps) -> ExecutionResult:
         return self._result(plan, ending, stamps)
@@ -157,8 +157,8 @@ class Execution:
         return self._result(plan, await landing, stamps)
 
     def _result(self, plan: ExecutionPlan, ending: Ending, stamps: Stamps) -> ExecutionResult:
-        finished = replace(stamps, finished_ns=self._ports.wall_ns())
-        return result_of(plan, ending, finished, mode=self._venue.mode, producer=self._producer)
+        stamps.finished_ns = self._ports.wall_ns()
+        return result_of(plan, ending, stamps, mode=self._venue.mode, producer=self._producer)
 
     async def _settle(self, plan: ExecutionPlan, result: ExecutionResult, revision: int) -> None:
         """Record the result in the claim, then publish it; where another one settled first, publish that one."""
@@ -187,7 +187,7 @@ class Execution:
             if isinstance(claim, Settled):
                 await self._publish_settled(plan, claim)
                 return None
-            stamps = Stamps(claim.received_ns, claim.claimed_ns, 0, 0, claim.attempt, 0)
+            stamps = Stamps(claim.received_ns, claim.claimed_ns, attempt=claim.attempt)
             if claim.owner == self._owner:
                 return held.revision, stamps
             if await self._recover(plan, claim, held.revision, stamps):

@@ -36,16 +36,16 @@ class Abandoned:
 Ending = Landing | Expired | RefusedByGate | Abandoned
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stamps:
-    """Wall-clock times of one attempt, ns, and the permit's epoch at the gate; 0 where it did not get so far."""
+    """Wall-clock times of one attempt, ns, and the permit's epoch at the gate; 0 where it did not get so far (yet)."""
 
     received_ns: int
     claimed_ns: int
-    gated_ns: int
-    finished_ns: int
-    attempt: int
-    permit_epoch: int
+    gated_ns: int = 0
+    finished_ns: int = 0
+    attempt: int = 1
+    permit_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
