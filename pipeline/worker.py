@@ -165,6 +165,7 @@ class _Life:
         self.server = HealthServer(self.health, config.telemetry)
         self.tracing = telemetry.start(config.telemetry, name)
         self.run_file = run_files.RunFile(name, os.getpid(), self.health.started_ns)
+        self._news = asyncio.Event()
 
     async def live(self, run: Run) -> int:
         """Go through the whole life and return the exit code."""
@@ -293,6 +294,7 @@ class _Life:
             return
         self.health.enter(WorkerState.READY)
         run_files.write(self.config, replace(self.run_file, ready=True))
+        self._news.set()
         self.log.info("ready")
 
     async def _drain(self, body: asyncio.Future[None], bus: Bus) -> int:
@@ -313,11 +315,13 @@ class _Life:
         if not isinstance(message, Command):
             return
         self.log.info("command", kind=CommandKind(message.kind).name, actor=message.actor, reason=message.reason)
-        if message.kind == CommandKind.DRAIN:
+        if message.kind == CommandKind.REPORT:
+            self._news.set()
+        elif message.kind == CommandKind.DRAIN:
             self.stop.request(f"command of {message.actor}")
 
     async def _report(self, bus: Bus, gate: Gate) -> None:
-        """Publish a health message every `worker.health_s`."""
+        """Publish a health message every `worker.health_s`, and at once when the worker becomes ready or is asked."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
@@ -326,7 +330,10 @@ class _Life:
             self.health.bus_problems = bus.problems
             await self._say(bus, self.health.state, wait_s=0)
             due = max(due + self.config.worker.health_s, loop.time())
-            await asyncio.sleep(due - loop.time())
+            self._news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(due - loop.time()):
+                    await self._news.wait()
 
     async def _say(self, bus: Bus, state: WorkerState, *, wait_s: float) -> None:
         """Publish one health message if that is possible now; the next one says it all again."""

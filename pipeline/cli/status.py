@@ -14,7 +14,7 @@ from pipeline.bus import Bus
 from pipeline.cli import settings
 from pipeline.cli.output import JsonOption, console, print_json, print_line, print_table
 from pipeline.clock import wall_ns
-from pipeline.errors import ExitCode
+from pipeline.errors import CheckFailed, ExitCode
 from pipeline.messages import WorkerHealth, WorkerState, enum_name
 from pipeline.permit import LatchError, PermitStore
 from pipeline.streams import TABLE
@@ -109,8 +109,8 @@ async def worker_rows(bus: Bus, config: Config) -> list[WorkerRow]:
     """Return one row for every worker that is expected or has been heard of."""
     try:
         found = await bus.last("metrics.health.*")
-    except NotFoundError:
-        found = []
+    except CheckFailed:
+        found = []  # no METRICS stream: the streams' own rows say so
     heard = {message.worker: message for _, message in found if isinstance(message, WorkerHealth)}
     names = [*config.supervisor.workers, *sorted(heard.keys() - set(config.supervisor.workers))]
     now_ns = wall_ns()

@@ -1,0 +1,294 @@
+"""Every command as a user meets it: help, JSON, exit codes, messages without tracebacks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pipeline.cli import COMMANDS, _LazyCommand, main, settings
+from pipeline.cli.output import describe_failure, report_failure
+from pipeline.errors import BadData, ExitCode, Failure, Refused, UsageFailure
+from pipeline.nats_server import EmbeddedNats
+from pipeline.streams import TABLE
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+UNREACHABLE = "nats://127.0.0.1:9"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the command line as a new process, in a home of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIPELINE_", "XDG_"))}
+
+    def run(*arguments: str, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *arguments],
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            env={
+                **kept,
+                "HOME": str(tmp_path),
+                "PIPELINE_WORKER__RUN_DIR": str(tmp_path / "run"),
+                "PIPELINE_SHM__DIRECTORY": str(tmp_path / "shm"),
+                "PIPELINE_NATS__CONNECT_TIMEOUT_S": "0.5",
+                **environment,
+            },
+            check=False,
+        )
+        out, err = done.stdout.decode(), done.stderr.decode()
+        assert "Traceback" not in out + err, out + err
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedNats]:
+    with EmbeddedNats(name="command-line") as running:
+        yield running
+
+
+def commands() -> dict[str, Any]:
+    """Every command with its parsed form, those of groups too."""
+    found: dict[str, Any] = {}
+    for name, entry in COMMANDS.items():
+        loaded = _LazyCommand(name, entry).load()
+        inner = getattr(loaded, "commands", None)
+        found |= {f"{name} {sub}": command for sub, command in inner.items()} if inner else {name: loaded}
+    return found
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_has_help_and_json(name: str) -> None:
+    command = commands()[name]
+    assert command.help
+    options = {option for parameter in command.params for option in parameter.opts}
+    # decode's output is JSON already.
+    assert "--json" in options or name == "decode", f"{name} has no --json"
+    assert all(
+        getattr(parameter, "help", "") for parameter in command.params if not getattr(parameter, "hidden", False)
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, entry in COMMANDS.items()])
+def test_the_line_in_the_overview_is_the_commands_own(name: str) -> None:
+    module, attribute = COMMANDS[name].target.split(":")
+    loaded = getattr(import_module(f"pipeline.cli.{module}"), attribute)
+    text = loaded.info.help if isinstance(loaded, typer.Typer) else loaded.__doc__
+    assert (text or "").splitlines()[0] == COMMANDS[name].help
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_help_of_every_command(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith(f"Usage: pipeline {name}")
+
+
+def test_help_imports_no_command(run: Run) -> None:
+    done = run("--help")
+    assert all(name in done.stdout for name in COMMANDS)
+    probe = "import sys\nfrom pipeline.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    probe += "print([m for m in sys.modules if m.split('.')[0] in ('pydantic','nats','rich','aiohttp','sqlalchemy')])"
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout
+    assert found.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["init-streams", "--check"],
+        ["init-streams"],
+        ["tap", "METRICS"],
+        ["dead-letters", "list"],
+        ["doctor"],
+    ],
+)
+def test_without_a_server(run: Run, arguments: list[str]) -> None:
+    for json_ in ([], ["--json"]):
+        done = run(*arguments, *json_, "--set", f"nats.url={UNREACHABLE}")
+        assert done.returncode == (ExitCode.CHECK_FAILED if arguments == ["doctor"] else ExitCode.UNREACHABLE)
+        assert "127.0.0.1:9" in done.stdout + done.stderr
+        if json_ and arguments != ["doctor"]:
+            error = json.loads(done.stderr.splitlines()[-1])["error"]
+            assert error["exit"] == "UNREACHABLE"
+            assert error["fix"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nope"], ["No such command 'nope'"]),
+        (["staus"], ["Did you mean 'status'"]),
+        (["worker"], ["Missing argument"]),
+        (["worker", "nobody"], ["no worker 'nobody'", "executor"]),
+        (["worker", "../etc"], ["no worker"]),
+        (["bench", "nothing"], ["no benchmark 'nothing'", "startup"]),
+        (["up", "--only", "nobody"], ["nobody", "executor"]),
+        (["status", "--set", "nats.urll=x"], ["nats.urll", "command line", "did you mean nats.url"]),
+        (["status", "--set", "nats.url"], ["not KEY=VALUE"]),
+        (["config", "show", "--config", "/nowhere.toml"], ["/nowhere.toml", "No such file"]),
+    ],
+)
+def test_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+
+
+def test_a_bad_variable_is_named(run: Run) -> None:
+    done = run("config", "show", "--json", PIPELINE_MARKET__SEED="minus one")
+    assert done.returncode == ExitCode.USAGE
+    assert "PIPELINE_MARKET__SEED" in json.loads(done.stderr)["error"]["what"]
+
+
+def test_config_show(run: Run) -> None:
+    shown = json.loads(run("config", "show", "--json", PIPELINE_NATS__TOKEN="hunter22").stdout)
+    assert shown["nats.token"] == {"value": "********", "source": "environment PIPELINE_NATS__TOKEN"}
+    assert shown["market.seed"] == {"value": "1", "source": "default"}
+    some = json.loads(run("config", "show", "permit", "--json").stdout)
+    assert set(some) == {key for key in shown if key.startswith("permit.")}
+    changed = json.loads(run("--set", "market.seed=5", "config", "show", "--changed", "--json").stdout)
+    assert changed["market.seed"] == {"value": "5", "source": "command line"}
+    assert all(row["source"] != "default" for row in changed.values())
+    table = run("config", "show", "market").stdout
+    assert "market.seed" in table
+    assert "key" in table.splitlines()[0]
+
+
+def test_version(run: Run) -> None:
+    assert "arbitrage-pipeline" in json.loads(run("version", "--json").stdout)
+
+
+def test_bench_lists_what_there_is(run: Run) -> None:
+    assert {"startup", "codec"} <= set(json.loads(run("bench", "--json").stdout))
+
+
+def test_decode_refuses_what_is_no_message(run: Run) -> None:
+    done = run("decode", stdin=b"not a flatbuffer")
+    assert done.returncode == ExitCode.BAD_DATA
+    assert done.stderr
+
+
+@pytest.mark.integration
+def test_streams_come_and_status_sees_them(run: Run, server: EmbeddedNats) -> None:
+    at = {"PIPELINE_NATS__URL": server.url}
+    assert run("init-streams", "--check", **at).returncode == ExitCode.CHECK_FAILED
+    missing = json.loads(run("status", "--json", **at).stdout)
+    assert missing["ok"] is False
+    assert all(not row["ok"] for row in missing["streams"])
+    assert run("init-streams", **at).returncode == 0
+    assert run("init-streams", "--check", **at).returncode == 0
+
+    done = run("status", "--json", **at)
+    found = json.loads(done.stdout)
+    assert {row["stream"] for row in found["streams"]} == {spec.name for spec in TABLE}
+    assert all(row["ok"] for row in found["streams"])
+    assert done.returncode == ExitCode.CHECK_FAILED, "no worker runs"
+    assert {row["state"] for row in found["workers"]} == {"NOT RUNNING"}
+    assert found["permit"]["state"] == "HALTED"
+    assert "NOT RUNNING" in run("status", **at).stdout
+
+    checked = json.loads(run("doctor", "--json", PIPELINE_TELEMETRY__HTTP_PORT_BASE="0", **at).stdout)
+    assert checked["ok"] is True, checked
+    assert {"server", "streams", "clock", "ports", "shared memory"} <= {row["check"] for row in checked["findings"]}
+
+
+@pytest.mark.integration
+def test_doctor_says_how_to_mend_it(run: Run, server: EmbeddedNats, tmp_path: Path) -> None:
+    (tmp_path / "shm").mkdir()
+    (tmp_path / "shm" / "permit").write_bytes(b"of another version" * 64)
+    port = server.url.rsplit(":", 1)[1]
+    done = run("doctor", "--json", PIPELINE_NATS__URL=server.url, PIPELINE_SYSTEM_MANAGER__PORT=port)
+    assert done.returncode == ExitCode.CHECK_FAILED
+    bad = {row["check"]: row for row in json.loads(done.stdout)["findings"] if row["level"] == "bad"}
+    assert {"ports", "shared memory: permit"} <= set(bad)
+    assert all(row["fix"] for row in bad.values())
+    assert port in bad["ports"]["found"]
+
+
+@pytest.mark.integration
+def test_a_worker_and_up_end_on_ctrl_c(run: Run, server: EmbeddedNats, tmp_path: Path) -> None:
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("PIPELINE_")},
+        "PIPELINE_WORKER__RUN_DIR": str(tmp_path / "run"),
+        "PIPELINE_SHM__DIRECTORY": str(tmp_path / "shm"),
+        "PIPELINE_WORKER__DATA_DIR": str(tmp_path / "data"),
+        "PIPELINE_TELEMETRY__HTTP_PORT_BASE": "0",
+        "PIPELINE_SYSTEM_MANAGER__PORT": "0",
+        "PIPELINE_NATS__EMBEDDED_PORT": "0",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "up", "--json", "--only", "system_manager", "--only", "auditor"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    ready: set[str] = set()
+    while not {"nats-server", "system_manager", "auditor"} <= ready:
+        event = json.loads(process.stdout.readline())
+        if event["state"] == "ready":
+            ready.add(event["name"])
+    found = run("status", "--json", "--set", 'supervisor.workers=["system_manager", "auditor"]')
+    assert found.returncode == 0, found.stdout
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    stopped = [json.loads(line)["name"] for line in out.splitlines() if json.loads(line)["state"] == "stopped"]
+    assert stopped == ["auditor", "system_manager"]
+    assert not err
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Failure("it broke"), 1),
+        (UsageFailure("no"), 2),
+        (ConnectionRefusedError(111, "Connection refused"), 3),
+        (Refused("halted"), 4),
+        (BadData("not a message"), 5),
+        (ValueError("surprise"), 70),
+    ],
+)
+def test_exit_codes_are_stable(error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert describe_failure(error)[2] == code
+    assert report_failure(error, as_json=True) == code
+    assert json.loads(capsys.readouterr().err)["error"]["exit_code"] == code
+    assert report_failure(error, as_json=False) == code
+    assert "error:" in capsys.readouterr().err
+
+
+def test_failures_show_no_passwords(capsys: pytest.CaptureFixture[str]) -> None:
+    report_failure(Failure("cannot reach nats://me:hunter22@host"), as_json=False)
+    report_failure(RuntimeError("postgresql://me:hunter22@host"), as_json=True)
+    assert "hunter22" not in capsys.readouterr().err
+
+
+def test_root_options_may_stand_anywhere() -> None:
+    assert settings.hoist(["status", "--json", "--set", "a=1", "--debug"]) == [
+        "--set",
+        "a=1",
+        "--debug",
+        "status",
+        "--json",
+    ]
+    assert settings.hoist(["x", "--set=a=1", "--", "--set", "b"]) == ["--set=a=1", "x", "--", "--set", "b"]
+    assert settings.hoist(["x", "--set"]) == ["--set", "x"]
