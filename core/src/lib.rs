@@ -7,7 +7,8 @@ mod shm;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+// Shared memory's writers rely on the GIL; a free-threaded interpreter turns it on for this module.
+#[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     codec::register(module)?;

@@ -238,3 +238,11 @@ def test_a_reader_may_come_before_its_writer(folder: Path, processes: Processes)
         open_when_there(QuoteTable, path, 0.05)
     processes.start(write_when_told, path)
     assert len(open_when_there(QuoteTable, path, 20)) >= 0
+
+
+def test_the_reader_is_the_package_s_own_name() -> None:
+    import pipeline
+
+    assert pipeline.QuoteTable is QuoteTable
+    with pytest.raises(AttributeError, match="no attribute 'QuoteTables'"):
+        pipeline.QuoteTables  # noqa: B018

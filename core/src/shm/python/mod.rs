@@ -1,6 +1,8 @@
 //! What Python sees of shared memory: classes of `pipeline._core`, documented in `pipeline/shm.py` and typed in `pipeline/_core.pyi`.
 
 mod blobs;
+mod exclusive;
+mod integer;
 mod permit;
 mod reader;
 mod snapshot;

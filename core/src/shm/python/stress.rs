@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
+use super::super::error::ShmError;
 use super::super::table::Quote;
 use super::reader::QuoteTable;
 use super::writer::QuoteTableWriter;
@@ -42,21 +43,21 @@ fn is_uniform(quote: &Quote) -> bool {
 #[pyfunction]
 pub fn _shm_hammer(
     py: Python<'_>,
-    writer: &mut QuoteTableWriter,
+    writer: &QuoteTableWriter,
     index: u32,
     seconds: f64,
 ) -> PyResult<u64> {
     let until = Instant::now() + Duration::from_secs_f64(seconds);
-    let table = writer.table();
     let mut number = 0;
     while Instant::now() < until {
-        py.detach(|| {
+        writer.table().with(py, |table| {
             for _ in 0..ROUND {
                 number += 1;
                 table.write(index, &uniform(number))?;
             }
-            Ok::<_, super::ShmError>(())
+            Ok::<_, ShmError>(())
         })?;
+        py.check_signals()?;
     }
     Ok(number)
 }

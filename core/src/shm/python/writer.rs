@@ -3,20 +3,22 @@ use pyo3::prelude::*;
 use super::super::directory::Kind;
 use super::super::table::{Plan, Quote, TableWriter};
 use super::PathArgument;
+use super::exclusive::Exclusive;
+use super::integer::Word;
 
 /// The one writer of a quote table.
 ///
 /// Makes the file, or continues in the one a predecessor left: names, entries and ids stay, records it died in are void.
 /// Raises `SharedMemoryOwned` where another process writes it, `SharedMemoryIncompatible` where the file is another
 /// kind, version or size; with `replace` a quote table of another size is retired and a new one takes its name.
-#[pyclass(module = "pipeline._core")]
+#[pyclass(frozen, module = "pipeline._core")]
 pub struct QuoteTableWriter {
-    inner: TableWriter,
+    inner: Exclusive<TableWriter>,
 }
 
 impl QuoteTableWriter {
-    pub fn table(&mut self) -> &mut TableWriter {
-        &mut self.inner
+    pub fn table(&self) -> &Exclusive<TableWriter> {
+        &self.inner
     }
 }
 
@@ -36,18 +38,22 @@ impl QuoteTableWriter {
     ) -> PyResult<Self> {
         let plan = Plan::new(capacity, ring, names)?;
         Ok(Self {
-            inner: TableWriter::open(&path, plan, mode, replace)?,
+            inner: Exclusive::new(TableWriter::open(&path, plan, mode, replace)?),
         })
     }
 
     /// Return the id of a name (`kind`: token, pair, pool, provider), giving it one when it is new. Ids count from 1.
-    fn intern(&mut self, kind: &str, name: &str) -> PyResult<u32> {
-        Ok(self.inner.intern(Kind::parse(kind)?, name)?)
+    fn intern(&self, py: Python<'_>, kind: &str, name: &str) -> PyResult<u32> {
+        let kind = Kind::parse(kind)?;
+        Ok(self.inner.with(py, |table| table.intern(kind, name))?)
     }
 
     /// Return the name of an id, or `None`.
-    fn name(&self, kind: &str, id: u32) -> PyResult<Option<&str>> {
-        Ok(self.inner.name(Kind::parse(kind)?, id))
+    fn name(&self, py: Python<'_>, kind: &str, id: u32) -> PyResult<Option<String>> {
+        let kind = Kind::parse(kind)?;
+        Ok(self
+            .inner
+            .with(py, |table| table.name(kind, id).map(str::to_owned)))
     }
 
     /// Return the index of the entry for (pool, provider, token_in, token_out, amount_index), making it when it is new.
@@ -55,7 +61,8 @@ impl QuoteTableWriter {
     /// A new entry is void until it is written. Ids are those of `intern`; 0 means none.
     #[pyo3(signature = (pool, token_in, token_out, *, pair=0, provider=0, protocol=0, amount_index=0))]
     fn entry(
-        &mut self,
+        &self,
+        py: Python<'_>,
         pool: u32,
         token_in: u16,
         token_out: u16,
@@ -74,97 +81,100 @@ impl QuoteTableWriter {
             amount_index,
             ..Quote::default()
         };
-        Ok(self.inner.entry(&key)?)
+        Ok(self.inner.with(py, |table| table.entry(&key))?)
     }
 
     /// Write an entry. Whoever reads the entry sees it at once; waiting readers are told at the next `commit`.
     #[pyo3(signature = (
-        index, amount_in, amount_out, slot, quoted_ns, price_impact_bps=0.0, confidence=0.0, staleness=0, write_version=0,
-        fee_amount=0, oracle_price=0, route=0, hops=1
+        index, amount_in, amount_out, slot, quoted_ns, price_impact_bps=0.0, confidence=0.0, staleness=0, write_version=Word(0),
+        fee_amount=Word(0), oracle_price=0, route=Word(0), hops=1
     ))]
     #[inline]
     fn write(
-        &mut self,
+        &self,
+        py: Python<'_>,
         index: u32,
-        amount_in: u64,
-        amount_out: u64,
-        slot: u64,
+        amount_in: Word,
+        amount_out: Word,
+        slot: Word,
         quoted_ns: i64,
         price_impact_bps: f64,
         confidence: f64,
         staleness: u8,
-        write_version: u64,
-        fee_amount: u64,
+        write_version: Word,
+        fee_amount: Word,
         oracle_price: i64,
-        route: u64,
+        route: Word,
         hops: u32,
     ) -> PyResult<()> {
         let quote = Quote {
-            amount_in,
-            amount_out,
-            slot,
+            amount_in: amount_in.0,
+            amount_out: amount_out.0,
+            slot: slot.0,
             quoted_ns,
             price_impact_bps,
             confidence,
             staleness,
-            write_version,
-            fee_amount,
+            write_version: write_version.0,
+            fee_amount: fee_amount.0,
             oracle_price,
-            route,
+            route: route.0,
             hops,
             ..Quote::default()
         };
-        Ok(self.inner.write(index, &quote)?)
+        Ok(self.inner.with(py, |table| table.write(index, &quote))?)
     }
 
     /// Make the batch written since the last commit known to waiting readers, whole, with its slot and market time.
     ///
     /// Readers wake even when nothing was written. Returns the ring's sequence.
-    fn commit(&mut self, slot: u64, market_ns: i64) -> u64 {
-        self.inner.commit(slot, market_ns)
+    fn commit(&self, py: Python<'_>, slot: u64, market_ns: i64) -> u64 {
+        self.inner.with(py, |table| table.commit(slot, market_ns))
     }
 
     /// Say that the writer lives; a commit says so too. Due at least once a second.
-    fn heartbeat(&self) {
-        self.inner.heartbeat();
+    fn heartbeat(&self, py: Python<'_>) {
+        self.inner.with(py, |table| table.heartbeat());
     }
 
     /// How many writers the file has had, this one included.
     #[getter]
-    fn epoch(&self) -> u64 {
-        self.inner.epoch()
+    fn epoch(&self, py: Python<'_>) -> u64 {
+        self.inner.with(py, |table| table.epoch())
     }
 
     /// Records that the predecessor died in, now void.
     #[getter]
-    fn repaired(&self) -> u64 {
-        self.inner.repaired()
+    fn repaired(&self, py: Python<'_>) -> u64 {
+        self.inner.with(py, |table| table.repaired())
     }
 
-    fn __len__(&self) -> usize {
-        self.inner.len()
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.inner.with(py, |table| table.len())
     }
 
     /// Say that no more will come. The file stays, for its readers and for the next writer.
-    fn close(&self) {
-        self.inner.close();
+    fn close(&self, py: Python<'_>) {
+        self.inner.with(py, |table| table.close());
     }
 
-    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }
 
-    #[pyo3(signature = (*_error))]
-    fn __exit__(&self, _error: &Bound<'_, pyo3::types::PyTuple>) {
-        self.inner.close();
+    #[pyo3(signature = (*error))]
+    fn __exit__(&self, error: &Bound<'_, pyo3::types::PyTuple>) {
+        self.inner.with(error.py(), |table| table.close());
     }
 
     /// Leave an entry half-written, as a writer that dies in it. For tests.
-    fn _tear(&self, index: u32) -> PyResult<()> {
-        if index as usize >= self.inner.len() {
-            return Err(pyo3::exceptions::PyIndexError::new_err(index));
-        }
-        self.inner.tear(index);
-        Ok(())
+    fn _tear(&self, py: Python<'_>, index: u32) -> PyResult<()> {
+        self.inner.with(py, |table| {
+            if index as usize >= table.len() {
+                return Err(pyo3::exceptions::PyIndexError::new_err(index));
+            }
+            table.tear(index);
+            Ok(())
+        })
     }
 }

@@ -1,0 +1,33 @@
+use std::ffi::c_ulong;
+
+use pyo3::exceptions::PyOverflowError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// An unsigned 64-bit argument. PyO3 converts a `u64` by a call that is slow for numbers above 2^30, which amounts and times are; where
+/// C's `unsigned long` has 64 bits there is a faster one.
+#[derive(Clone, Copy)]
+pub struct Word(pub u64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Word {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        const { assert!(c_ulong::BITS == 64, "Linux on 64 bits") };
+        // SAFETY: a plain call of the C API with a valid object, holding the GIL; it sets an exception when it returns the error value.
+        let value = unsafe { ffi::PyLong_AsUnsignedLong(object.as_ptr()) };
+        if value == c_ulong::MAX
+            && let Some(error) = PyErr::take(object.py())
+        {
+            if error.is_instance_of::<PyOverflowError>(object.py())
+                || object.is_instance_of::<pyo3::types::PyInt>()
+            {
+                return Err(error);
+            }
+            // Not an `int`, but perhaps something that stands for one, like numpy's integers.
+            return object.extract().map(Self);
+        }
+        Ok(Self(value))
+    }
+}
