@@ -30,6 +30,8 @@ SERVER = "nats-server"
 _TICK_S = 0.05
 _LOG_BYTES = 16 << 20
 _KILL_WAIT_S = 5.0
+# Started again, the worker would refuse its configuration or its data again.
+_GIVEN_UP = (ExitCode.USAGE, ExitCode.BAD_DATA)
 
 
 @dataclass(slots=True)
@@ -258,7 +260,7 @@ class Supervisor:
         worker.last_exit = code
         if code == 0:
             self._enter(worker, State.FINISHED)
-        elif code == ExitCode.USAGE:
+        elif code in _GIVEN_UP:
             self._enter(worker, State.FAILED, self.last_words(worker.name))
         else:
             worker.wait_s = next_wait_s(self._section, worker.wait_s, ran_s=now - worker.started_at)
@@ -340,5 +342,5 @@ def _described(code: int | None) -> str:
 
 def _start_failure(worker: Supervised, words: str) -> Failure:
     failure = Failure(f"worker {worker.name} does not start: {words}", f"its log: {worker.log_path}")
-    failure.exit_code = ExitCode.USAGE
+    failure.exit_code = ExitCode(worker.last_exit or ExitCode.USAGE)
     return failure

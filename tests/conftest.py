@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from nats.js.errors import NotFoundError
@@ -16,6 +17,24 @@ from pipeline.sections import Config
 from pipeline.streams import TABLE, reconcile
 
 Connect = Callable[..., Awaitable[Bus]]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Against a given server, run the tests that use it and leave the others alone."""
+    if not os.environ.get("PIPELINE_TEST_NATS_URL"):
+        return
+    others = [item for item in items if "nats_url" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in set(others)]
+
+
+@pytest.fixture(scope="session")
+def recorded_data() -> Path:
+    """The folder of recordings and public vectors beside the checkout; what needs it skips where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no recorded data in {folder}")
+    return folder
 
 
 @pytest.fixture(scope="session")
