@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.messages import Leg, Opportunity, PermitState, Protocol, RefusalRe
 from pipeline.permit import Allowed, Refused, RefusedBy
 from workers.planner.cycle import LegQuote, NoQuote
 from workers.planner.decide import Moment, Rules
-from workers.planner.limits import PlanLimits
+from workers.planner.open_plans import Swap
 
 JITO = "J1toso1uCk3RLmjorhTtrVwY9HJ7X8V9yYac6Y7kGCPn"
 SLOT_NS = 100_000_000
@@ -28,11 +29,17 @@ class FakePools:
     quoted_ns: int = START_NS + 10 * SLOT_NS
     asked: int = 0
 
-    def quote(self, leg: Leg, amount_in: int) -> LegQuote | NoQuote:
+    def quote(self, leg: Leg, amount_in: int, pending: Sequence[Swap] = ()) -> LegQuote | NoQuote:
         self.asked += 1
         pool = self.reserves.get(leg.pool)
         if pool is None or leg.token_in not in pool or leg.token_out not in pool:
             return NoQuote(RefusalReason.QUOTE_MISSING, 0.0, 1.0)
+        pool = dict(pool)
+        for swap in pending:
+            other = next(token for token in pool if token != swap.token_in)
+            out = pool[other] * (swap.amount_in * 997 // 1000) // (pool[swap.token_in] + swap.amount_in * 997 // 1000)
+            pool[swap.token_in] += swap.amount_in
+            pool[other] -= out
         given, taken = pool[leg.token_in], pool[leg.token_out]
         after_fee = amount_in * 997 // 1000
         amount_out = taken * after_fee // (given + after_fee)
@@ -101,10 +108,6 @@ def rules(**overrides: object) -> Rules:
     """The default rules, with changes: `rules(min_confidence=0.99)`, `rules(**{"risk.max_score": 0.1})`."""
     dotted = {f"planner.{key}": value for key, value in overrides.items()}
     return Rules.of(load_config(dotted, environment={}).planner)
-
-
-def limits(max_plans: int = 500, window_ns: int = 1_000_000_000) -> PlanLimits:
-    return PlanLimits(max_plans=max_plans, window_ns=window_ns)
 
 
 def allowed() -> Allowed:

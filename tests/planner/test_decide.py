@@ -14,9 +14,11 @@ from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.messages import Leg, Opportunity, Protocol, RefusalReason
 from workers.planner.cycle import cycle_problem, requote
 from workers.planner.decide import Approved, Moment, Refused, Rules, decide, planned_legs
+from workers.planner.limits import PlanLimits
+from workers.planner.open_plans import OpenPlans, Swap
 from workers.planner.risk import share
 
-from .opportunities import JITO, SLOT_NS, START_NS, FakePools, a_market, an_opportunity, limits, rules
+from .opportunities import JITO, SLOT_NS, START_NS, FakePools, a_market, an_opportunity, rules
 
 
 def deciding(
@@ -26,13 +28,16 @@ def deciding(
     allow: Rules | None = None,
     epoch: int | None = 3,
     moment: Moment | None = None,
+    open_plans: OpenPlans | None = None,
 ) -> Approved | Refused:
     market = market or a_market()
+    plans = open_plans or OpenPlans()
     return decide(
         opportunity,
         moment or market.moment(opportunity),
         quotes=market,
-        limits=limits(),
+        open_plans=plans,
+        limits=PlanLimits(plans, max_plans=500, window_ns=10**9),
         rules=allow or rules(),
         permit_epoch=epoch,
     )
@@ -184,6 +189,25 @@ def test_what_is_no_cycle(change: Callable[[Any], list[Leg]]) -> None:
     assert cycle_problem(an_opportunity(amount_in=0))
 
 
+def test_a_gap_is_not_planned_for_twice() -> None:
+    plans = OpenPlans()
+    first = deciding(an_opportunity(1, amount_in=10**10), open_plans=plans)
+    assert isinstance(first, Approved)
+    swaps = [Swap(leg.pool, leg.token_in, leg.amount_in) for leg in planned_legs(first)]
+    plans.add("first", SOL_MINT, 10**10, swaps)
+    second = deciding(an_opportunity(2, amount_in=10**10), open_plans=plans)
+    assert isinstance(second, Approved)
+    assert second.cycle.amount_out < first.cycle.amount_out
+    plans.add("second", SOL_MINT, 10**10, [Swap(s.pool, s.token_in, 8 * s.amount_in) for s in swaps])
+    assert reasons(deciding(an_opportunity(3, amount_in=10**10), open_plans=plans)) == [RefusalReason.PROFIT_TOO_LOW]
+    # The market shows the fills in the slot after the results'.
+    plans.settle("first", 11)
+    plans.settle("second", 11)
+    later = deciding(an_opportunity(4, slot=12, amount_in=10**10), open_plans=plans)
+    assert isinstance(later, Approved)
+    assert later.cycle.amount_out == first.cycle.amount_out
+
+
 def test_share_is_within_bounds() -> None:
     assert [share(x, 10) for x in (-5, 0, 5, 10, 11, math.inf, math.nan)] == [0, 0, 0.5, 1, 1, 1, 1]
     assert (share(0, 0), share(1, 0)) == (0, 1)
@@ -227,5 +251,5 @@ def test_a_loss_is_never_planned(
     assert decision.min_amount_out >= amount_in + max(cost, sum(fees))
     assert planned_legs(decision)[-1].min_amount_out == decision.min_amount_out <= decision.cycle.amount_out
     assert 0 <= decision.risk.total <= 1
-    fresh = requote(opportunity, market)
+    fresh = requote(opportunity, market, OpenPlans())
     assert fresh == decision.cycle

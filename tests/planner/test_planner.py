@@ -9,17 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.messages import ExecutionPlan, Mode, Opportunity, PlanRefusal, RefusalReason, decode
+from workers.planner.limits import PlanLimits
+from workers.planner.open_plans import OpenPlans
 from workers.planner.outcome import outcome_id
 from workers.planner.planner import Planner
 
-from .opportunities import FakePools, a_market, allowed, an_opportunity, halted, limits, rules
+from .opportunities import FakePools, a_market, allowed, an_opportunity, halted, rules
 
 
 def a_planner(market: FakePools | None = None, gate: Callable[[], Any] = allowed, **settings_: Any) -> Planner:
     allow = rules(**settings_)
+    plans = OpenPlans()
     return Planner(
         rules=allow,
-        limits=limits(allow.settings.max_plans, allow.settings.window_ms * 1_000_000),
+        open_plans=plans,
+        limits=PlanLimits(plans, max_plans=allow.settings.max_plans, window_ns=allow.settings.window_ms * 1_000_000),
         market=market or a_market(),
         gate=gate,
         mode=Mode.PAPER,

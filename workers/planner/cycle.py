@@ -9,6 +9,7 @@ from typing import Protocol
 from markets.costs import SolPrice, cost_in_token
 from markets.tokens import SOL_MINT
 from pipeline.messages import Leg, Opportunity, Refusal, RefusalReason
+from workers.planner.open_plans import OpenPlans, Swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class NoQuote:
 class Quotes(Protocol):
     """The newest state of the pools; in the worker, shared memory."""
 
-    def quote(self, leg: Leg, amount_in: int) -> LegQuote | NoQuote:
-        """Quote one leg exactly, for the amount that the leg before it gives."""
+    def quote(self, leg: Leg, amount_in: int, pending: Sequence[Swap]) -> LegQuote | NoQuote:
+        """Quote one leg exactly, for the amount that the leg before it gives, after the pending swaps on its pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,15 @@ def cycle_problem(opportunity: Opportunity) -> str | None:
     return None if given == opportunity.token else "the last leg does not return to the cycle's token"
 
 
-def requote(opportunity: Opportunity, quotes: Quotes) -> FreshCycle | Refusal:
-    """Price the cycle anew, each leg with what the leg before it gives; return the refusal where a leg has no quote."""
+def requote(opportunity: Opportunity, quotes: Quotes, open_plans: OpenPlans) -> FreshCycle | Refusal:
+    """Price the cycle anew, each leg with what the leg before it gives; return the refusal where a leg has no quote.
+
+    What open plans will do to the pools counts as done: a gap is not planned for twice.
+    """
     amount = opportunity.amount_in
     legs: list[tuple[Leg, int, LegQuote]] = []
     for leg in opportunity.legs:
-        found = quotes.quote(leg, amount)
+        found = quotes.quote(leg, amount, open_plans.swaps(leg.pool))
         if isinstance(found, NoQuote):
             return Refusal(reason=found.reason, measured=found.measured, limit=found.limit, subject=leg.pool)
         legs.append((leg, amount, found))

@@ -11,6 +11,7 @@ from pipeline.messages import Leg, Opportunity, Protocol, Refusal, RefusalReason
 from pipeline.sections import PlannerSection, TokenLimitsSection
 from workers.planner.cycle import FreshCycle, Quotes, requote
 from workers.planner.limits import PlanLimits
+from workers.planner.open_plans import OpenPlans
 from workers.planner.risk import RiskScore, risk_score
 
 NO_RISK = RiskScore(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -71,6 +72,7 @@ def decide(
     moment: Moment,
     *,
     quotes: Quotes,
+    open_plans: OpenPlans,
     limits: PlanLimits,
     rules: Rules,
     permit_epoch: int | None,
@@ -91,8 +93,9 @@ def decide(
     if permit_epoch is None:
         halted = Refusal(reason=RefusalReason.NOT_PERMITTED, measured=0.0, limit=1.0, subject="permit")
         return Refused((halted,), opportunity.net_profit, NO_RISK)
+    open_plans.advance(moment.slot)
     barred = pool_risk(opportunity, rules)
-    cycle = requote(opportunity, quotes)
+    cycle = requote(opportunity, quotes, open_plans)
     if isinstance(cycle, Refusal):
         return Refused((*barred, cycle), opportunity.net_profit, NO_RISK)
     settings = rules.settings
@@ -118,7 +121,7 @@ def decide(
         reasons.append(_refusal(RefusalReason.RISK_TOO_HIGH, risk.total, settings.risk.max_score, "risk"))
     allowed = rules.tokens.get(opportunity.token)
     max_open = allowed.max_open if allowed is not None else 0
-    reasons += limits.check(opportunity.token, cycle.amount_in, max_open, slot=moment.slot, now_ns=moment.now_ns)
+    reasons += limits.check(opportunity.token, cycle.amount_in, max_open, now_ns=moment.now_ns)
     if reasons:
         return Refused(tuple(reasons), cycle.net_profit, risk)
     return Approved(cycle, risk, permit_epoch)
@@ -129,13 +132,12 @@ def profit(cycle: FreshCycle, token: str, rules: Rules) -> list[Refusal]:
     allowed = rules.tokens.get(token)
     # Never under one base unit, whatever the configuration says: a plan is not allowed to plan a loss.
     least = max(1, allowed.min_profit if allowed is not None else 1)
-    found: list[Refusal] = []
     if cycle.net_profit < least:
-        found.append(_refusal(RefusalReason.PROFIT_TOO_LOW, cycle.net_profit, least, "min_profit"))
+        return [_refusal(RefusalReason.PROFIT_TOO_LOW, cycle.net_profit, least, "min_profit")]
     if cycle.profit_bps < rules.settings.min_profit_bps:
         limit = rules.settings.min_profit_bps
-        found.append(_refusal(RefusalReason.PROFIT_TOO_LOW, cycle.profit_bps, limit, "min_profit_bps"))
-    return found
+        return [_refusal(RefusalReason.PROFIT_TOO_LOW, cycle.profit_bps, limit, "min_profit_bps")]
+    return []
 
 
 def confidence(opportunity: Opportunity, settings: PlannerSection) -> list[Refusal]:

@@ -10,6 +10,7 @@ from pipeline.permit import Allowed, Refused
 from workers.planner.cycle import Quotes
 from workers.planner.decide import Approved, Moment, Rules, decide
 from workers.planner.limits import PlanLimits
+from workers.planner.open_plans import OpenPlans, Swap
 from workers.planner.outcome import outcome_of
 
 # Answers remembered by their opportunity, newest last. The bus brings a message again only while it is unacknowledged,
@@ -33,6 +34,7 @@ class Planner:
         self,
         *,
         rules: Rules,
+        open_plans: OpenPlans,
         limits: PlanLimits,
         market: Market,
         gate: Callable[[], Allowed | Refused],
@@ -42,6 +44,7 @@ class Planner:
     ) -> None:
         """Start with nothing decided; `remember` and `settle` bring back what was."""
         self._rules = rules
+        self._open = open_plans
         self._limits = limits
         self._market = market
         self._gate = gate
@@ -65,6 +68,7 @@ class Planner:
             opportunity,
             moment,
             quotes=self._market,
+            open_plans=self._open,
             limits=self._limits,
             rules=self._rules,
             permit_epoch=verdict.epoch if isinstance(verdict, Allowed) else None,
@@ -97,12 +101,15 @@ class Planner:
     @property
     def open_plans(self) -> int:
         """Return how many plans have no result yet."""
-        return self._limits.open_plans
+        return len(self._open)
 
     def settle(self, result: ExecutionResult) -> None:
         """Take a result: its plan is no longer open."""
-        self._limits.settle(result.plan_id, result.slot)
+        self._open.settle(result.plan_id, result.slot)
 
     def _count(self, outcome: Outcome) -> None:
-        if isinstance(outcome, ExecutionPlan):
-            self._limits.add(outcome.id, outcome.token, outcome.amount_in, planned_ns=outcome.planned_ns)
+        if not isinstance(outcome, ExecutionPlan):
+            return
+        swaps = [Swap(leg.pool, leg.token_in, leg.amount_in) for leg in outcome.legs]
+        if self._open.add(outcome.id, outcome.token, outcome.amount_in, swaps):
+            self._limits.add(outcome.planned_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline._core import Pool, PoolRefused, QuoteError
@@ -9,6 +10,7 @@ from pipeline.messages import Leg, Opportunity, RefusalReason
 from pipeline.shm import POOLS, QUOTES_INTERNAL, PoolBlobTable, QuoteTable, SharedMemoryError
 from workers.planner.cycle import LegQuote, NoQuote
 from workers.planner.decide import Moment
+from workers.planner.open_plans import Swap
 
 _MISSING = NoQuote(RefusalReason.QUOTE_MISSING, 0.0, 1.0)
 
@@ -36,8 +38,8 @@ class SharedQuotes:
             return Moment(opportunity.slot, opportunity.found_ns)
         return Moment(max(table.slot, opportunity.slot), max(table.market_ns, opportunity.found_ns))
 
-    def quote(self, leg: Leg, amount_in: int) -> LegQuote | NoQuote:
-        """Quote one leg at the newest state of its pool."""
+    def quote(self, leg: Leg, amount_in: int, pending: Sequence[Swap]) -> LegQuote | NoQuote:
+        """Quote one leg at the newest state of its pool, after the pending swaps."""
         found = self._pool(leg.pool)
         if found is None:
             return _MISSING
@@ -48,6 +50,8 @@ class SharedQuotes:
             a_to_b = False
         else:
             return _MISSING
+        if pending:
+            pool = after(pool, pending)
         try:
             quote = pool.quote_in(a_to_b, amount_in)
         except QuoteError:
@@ -101,3 +105,13 @@ class SharedQuotes:
             self._table = self._blobs = None
             self.trouble = str(error)
         return self._table
+
+
+def after(pool: Pool, pending: Sequence[Swap]) -> Pool:
+    """Return the pool as pending swaps will leave it; one that it cannot give will revert, and changes nothing."""
+    for swap in pending:
+        try:
+            pool, _ = pool.swap(swap.token_in == pool.token_a, swap.amount_in)
+        except QuoteError:
+            continue
+    return pool

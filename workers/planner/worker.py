@@ -16,6 +16,7 @@ from pipeline.messages import ExecutionPlan, ExecutionResult, Mode, Opportunity,
 from workers.planner.cycle import cycle_problem
 from workers.planner.decide import Rules
 from workers.planner.limits import PlanLimits
+from workers.planner.open_plans import OpenPlans
 from workers.planner.planner import Planner
 from workers.planner.quotes import SharedQuotes
 
@@ -26,9 +27,12 @@ async def run(context: WorkerContext) -> None:
     """Plan until told to stop."""
     config = context.config
     market = SharedQuotes(config.shm_directory)
+    open_plans = OpenPlans()
+    window_ns = config.planner.window_ms * NS_PER_MS
     planner = Planner(
         rules=Rules.of(config.planner),
-        limits=PlanLimits(max_plans=config.planner.max_plans, window_ns=config.planner.window_ms * NS_PER_MS),
+        open_plans=open_plans,
+        limits=PlanLimits(open_plans, max_plans=config.planner.max_plans, window_ns=window_ns),
         market=market,
         gate=context.gate.check,
         mode=Mode[config.executor.mode.upper()],

@@ -1,0 +1,94 @@
+"""Plans that have no result yet, or whose effect the market does not show yet."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Results that came before their plan was known: at a restart the two streams are read one after the other.
+_EARLY_MAX = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What a plan will do to one pool."""
+
+    pool: str
+    token_in: str
+    amount_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    token: str
+    amount_in: int
+    swaps: tuple[Swap, ...]
+
+
+class OpenPlans:
+    """What is at stake, and what it will do to the pools.
+
+    A plan is open until its result is in, and counts for every opportunity of a slot up to and with the result's slot;
+    the pools of the slot after that one show its fills. The answer thus depends on slots alone, not on how fast the
+    result travelled.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing open."""
+        self._open: dict[str, _Open] = {}
+        self._amounts: dict[str, int] = {}
+        self._swaps: dict[str, dict[str, Swap]] = {}
+        self._closing: dict[int, list[str]] = {}
+        self._early: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many plans are open."""
+        return len(self._open)
+
+    def add(self, plan_id: str, token: str, amount_in: int, swaps: Iterable[Swap] = ()) -> bool:
+        """Open a plan; return False where it is open already."""
+        if plan_id in self._open:
+            return False
+        plan = self._open[plan_id] = _Open(token, amount_in, tuple(swaps))
+        self._amounts[token] = self._amounts.get(token, 0) + amount_in
+        for swap in plan.swaps:
+            self._swaps.setdefault(swap.pool, {})[plan_id] = swap
+        if (slot := self._early.pop(plan_id, None)) is not None:
+            self._closing.setdefault(slot, []).append(plan_id)
+        return True
+
+    def settle(self, plan_id: str, slot: int) -> None:
+        """Note a plan's result; it is closed for opportunities of later slots."""
+        if plan_id in self._open:
+            self._closing.setdefault(slot, []).append(plan_id)
+            return
+        self._early[plan_id] = slot
+        if len(self._early) > _EARLY_MAX:
+            self._early.popitem(last=False)
+
+    def advance(self, slot: int) -> None:
+        """Close what had its result before this slot."""
+        for ended in [closing for closing in self._closing if closing < slot]:
+            for plan_id in self._closing.pop(ended):
+                # A repeated result finds its plan closed already.
+                if (plan := self._open.pop(plan_id, None)) is not None:
+                    self._close(plan_id, plan)
+
+    def amount(self, token: str) -> int:
+        """Return what is open in a token, base units."""
+        return self._amounts.get(token, 0)
+
+    def swaps(self, pool: str) -> tuple[Swap, ...]:
+        """Return what open plans will do to a pool, in the order they were planned."""
+        found = self._swaps.get(pool)
+        return tuple(found.values()) if found else ()
+
+    def _close(self, plan_id: str, plan: _Open) -> None:
+        self._amounts[plan.token] -= plan.amount_in
+        for swap in plan.swaps:
+            held = self._swaps.get(swap.pool)
+            if held is not None:
+                held.pop(plan_id, None)
+                if not held:
+                    del self._swaps[swap.pool]
