@@ -18,6 +18,7 @@ import msgspec
 import orjson
 
 from bench import official_opportunity as official
+from bench.report import Report, Row, row
 from pipeline.messages import Leg, Opportunity, Protocol
 
 MESSAGES = 256
@@ -118,22 +119,7 @@ def _measure(steps: dict[str, tuple[Step, Sequence[Any]]], rounds: int) -> dict[
     return {name: median(values) for name, values in taken.items()}
 
 
-def _row(
-    name: str, ours: float, baseline: str, other: float, *, goal: str = "", met: bool | None = None
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "unit": "us",
-        "ours": round(ours, 3),
-        "baseline": baseline,
-        "baseline_value": round(other, 3),
-        "ratio": round(other / ours, 2),
-        "goal": goal,
-        "met": met,
-    }
-
-
-def run(rounds: int = ROUNDS) -> dict[str, Any]:
+def run(rounds: int = ROUNDS) -> Report:
     """Measure, after asserting that every contender reads back what was written."""
     ours = _messages()
     leg_type = _struct("MsgspecLeg", ours[0].legs[0], protocol=int)
@@ -182,7 +168,7 @@ def run(rounds: int = ROUNDS) -> dict[str, Any]:
     return {"bench": "codec", "what": f"Opportunity, 20 fields and two legs, {sizes}", "rows": _rows(taken)}
 
 
-def _rows(taken: dict[str, float]) -> list[dict[str, Any]]:
+def _rows(taken: dict[str, float]) -> list[Row]:
     rows = []
     for what, limit, factor in (
         ("encode", ENCODE_GOAL_US, ENCODE_GOAL_RATIO),
@@ -192,15 +178,15 @@ def _rows(taken: dict[str, float]) -> list[dict[str, Any]]:
         ours = taken[f"ours {what}"]
         other = taken[f"flatbuffers {what}"]
         met = ours <= limit and other / ours >= factor
-        rows.append(_row(name, ours, "flatbuffers", other, goal=f"<= {limit} us and >= {factor:.0f}x", met=met))
+        rows.append(row(name, "us", ours, "flatbuffers", other, goal=f"<= {limit} us and >= {factor:.0f}x", met=met))
         other = taken[f"msgspec {what}"]
-        rows.append(_row(name, ours, "msgspec msgpack", other, goal="not slower", met=ours <= other))
-        rows.append(_row(name, ours, "orjson", taken[f"orjson {what}"]))
+        rows.append(row(name, "us", ours, "msgspec msgpack", other, goal="not slower", met=ours <= other))
+        rows.append(row(name, "us", ours, "orjson", taken[f"orjson {what}"]))
     name = "verify, decode and read all"
-    rows.append(_row(name, taken["ours read"], "flatbuffers", taken["flatbuffers decode"]))
-    rows.append(_row(name, taken["ours read"], "msgspec msgpack", taken["msgspec read"]))
-    rows.append(_row(name, taken["ours read"], "orjson", taken["orjson read"]))
-    rows.append(_row("build from keywords", taken["ours build"], "msgspec", taken["msgspec build"]))
+    rows.append(row(name, "us", taken["ours read"], "flatbuffers", taken["flatbuffers decode"]))
+    rows.append(row(name, "us", taken["ours read"], "msgspec msgpack", taken["msgspec read"]))
+    rows.append(row(name, "us", taken["ours read"], "orjson", taken["orjson read"]))
+    rows.append(row("build from keywords", "us", taken["ours build"], "msgspec", taken["msgspec build"]))
     return rows
 
 

@@ -69,7 +69,7 @@ RUST_WORDS = {
     "priv",
     "virtual",
 }
-METHODS = {"encode", "decode", "to_dict", "replace"}
+METHODS = {"encode", "decode", "to_dict", "replace", "py"}
 
 
 class Unsupported(Exception):
@@ -162,6 +162,8 @@ def _message(schema: r.Schema, table: r.Object) -> Message:
     if len(table.fields) > MAX_FIELDS:
         raise Unsupported(f"{table.name}: more than {MAX_FIELDS} fields")
     members = tuple(_member(schema, table, field) for field in table.fields if not field.deprecated)
+    if not members:
+        raise Unsupported(f"{table.name}: a table needs a field")
     return Message(table.name, identifier, table.doc, members)
 
 
@@ -288,8 +290,7 @@ def stubs(contract: Contract) -> str:
         yield "    FIELDS: ClassVar[tuple[str, ...]]"
         yield "    def __new__("
         yield "        cls,"
-        if message.members:
-            yield "        *,"
+        yield "        *,"
         yield from (f"        {m.name}: {m.given} = {m.stub_default}," for m in message.members)
         yield "    ) -> Self: ..."
         for m in message.members:
@@ -301,8 +302,7 @@ def stubs(contract: Contract) -> str:
                 yield f"    def {m.name}(self) -> {m.got}: ..."
         yield "    def replace("
         yield "        self,"
-        if message.members:
-            yield "        *,"
+        yield "        *,"
         yield from (f"        {m.name}: {m.given} = ...," for m in message.members)
         yield "    ) -> Self: ..."
         yield "    def to_dict(self) -> dict[str, Any]: ..."

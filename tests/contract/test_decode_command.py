@@ -21,7 +21,7 @@ def test_any_message_becomes_json() -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"type": "ExecutionPlan", **plan.to_dict()}
     assert done.stdout.count(b"\n") == 1
-    assert taken < 3  # it is started once per message by `nats stream view --translate`; 0.2 s on a quiet machine
+    assert taken < 10  # it is started once per message by `nats stream view --translate`; 0.2 s on a quiet machine
 
 
 def test_bad_data_is_one_line_and_exit_code_5() -> None:

@@ -98,20 +98,23 @@ def test_mutated_and_random_buffers() -> None:
     process = psutil.Process()
     for buffer in whole:
         messages.decode(buffer)
-    before, begun = process.memory_info().rss, perf_counter()
+    before, slowest = process.memory_info().rss, 0.0
     for number in range(BUFFERS):
         buffer = mutate(whole, draw)
+        begun = perf_counter()
         try:
             found = messages.decode(buffer)
         except InvalidMessage as error:
             reasons[error.reason] += 1
             continue
+        finally:
+            slowest = max(slowest, perf_counter() - begun)
         reasons["valid"] += 1
         if number % 16 == 0:
             assert type(found).decode(found.encode()) == found
             assert same(plain(found), official_read(type(found).__name__, buffer))
     assert process.memory_info().rss - before < 32 * MEGABYTE
-    assert perf_counter() - begun < 60
+    assert slowest < 1  # microseconds, and whatever else the machine is doing
     # the mutations reach every check that these schemas can fail
     assert reasons.keys() == {*INVALID_REASONS, "valid"} - {
         "too_long",
@@ -168,7 +171,7 @@ def test_a_small_buffer_can_not_become_a_large_object() -> None:
             Opportunity.decode(hostile)
         assert refusal.value.reason == "too_much_output"
     assert process.memory_info().rss - before < 8 * MEGABYTE
-    assert perf_counter() - begun < 1
+    assert perf_counter() - begun < 5
 
 
 def test_shared_byte_vectors_are_bounded_too() -> None:

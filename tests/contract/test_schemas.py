@@ -146,6 +146,7 @@ def test_growth_is_allowed() -> None:
         ("table T { a:string (required); }", "can never be retired"),
         ("struct S { a:int; } table T { a:S; }", "structs can not grow"),
         ("table T { lambda_:int; match:int; }", "T.match: the name is taken"),
+        ("table T { }", "T: a table needs a field"),
         ("table T { encode:int; }", "T.encode: the name is taken"),
         ("enum E : int { A = 0 } table T { e:E; }", "enumerations are `: ubyte`"),
         ("table T { a:int = null; }", "not known to the codec"),

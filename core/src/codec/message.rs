@@ -1,13 +1,14 @@
 //! Message classes: the definitions that `make schemas` wrote, expanded here into frozen Python classes.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher};
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::enumeration::{Enumeration, Members};
 use super::invalid::Reason;
@@ -90,56 +91,30 @@ const fn vtable<const LENGTH: usize>(
     out
 }
 
-/// The names of a class's fields, interned as Python's own keyword names are.
-struct FieldNames<const COUNT: usize>(PyOnceLock<[Py<PyString>; COUNT]>);
+/// A keyword argument that may be left out. `None` is not left out, it is a value, and of the wrong type.
+pub struct Given<'py>(Option<Bound<'py, PyAny>>);
 
-impl<const COUNT: usize> FieldNames<COUNT> {
-    const fn new() -> Self {
-        Self(PyOnceLock::new())
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = Infallible;
+
+    #[inline]
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> Result<Self, Infallible> {
+        Ok(Self(Some(value.to_owned())))
     }
+}
 
-    fn get(&self, py: Python<'_>, fields: &[&'static str; COUNT]) -> &[Py<PyString>; COUNT] {
-        self.0.get_or_init(py, || {
-            fields.map(|field| PyString::intern(py, field).unbind())
-        })
-    }
-
-    /// Put keyword arguments into the order of the fields; refuse one that is no field.
-    fn sort<'py>(
+impl<'py> Given<'py> {
+    /// Return the argument as the field's kind takes it, or what stands in for it.
+    #[inline]
+    fn or<K: Kind>(
         &self,
-        py: Python<'py>,
-        fields: &[&'static str; COUNT],
-        given: Option<&Bound<'py, PyDict>>,
-        class: &str,
-    ) -> PyResult<[Option<Bound<'py, PyAny>>; COUNT]> {
-        let mut values = [const { None }; COUNT];
-        let Some(given) = given else {
-            return Ok(values);
-        };
-        let names = self.get(py, fields);
-        let mut next = 0;
-        for (key, value) in given.iter() {
-            // mostly the very same string objects, in the order of the schema
-            let after = names[next..]
-                .iter()
-                .position(|name| key.is(name))
-                .map(|index| next + index);
-            let index = match after.or_else(|| names.iter().position(|name| key.is(name))) {
-                Some(index) => index,
-                None => {
-                    let text = key.cast::<PyString>()?.to_str()?;
-                    fields
-                        .iter()
-                        .position(|field| *field == text)
-                        .ok_or_else(|| {
-                            PyTypeError::new_err(format!("{class}() has no field {text:?}"))
-                        })?
-                }
-            };
-            values[index] = Some(value);
-            next = index + 1;
+        place: &'static str,
+        otherwise: impl FnOnce() -> K::Stored,
+    ) -> PyResult<K::Stored> {
+        match &self.0 {
+            Some(value) => K::take(value, place),
+            None => Ok(otherwise()),
         }
-        Ok(values)
     }
 }
 
@@ -214,27 +189,6 @@ macro_rules! table {
 
         impl $name {
             const VTABLE: [u8; 4 + 2 * $slots] = vtable($slots, $size, &[$(($slot, $at)),*]);
-
-            const FIELDS: [&'static str; [$(stringify!($field)),*].len()] = [$(stringify!($field)),*];
-
-            fn names() -> &'static FieldNames<{ $name::FIELDS.len() }> {
-                static NAMES: FieldNames<{ $name::FIELDS.len() }> = FieldNames::new();
-                &NAMES
-            }
-
-            /// Build an object from keyword arguments, taking what they leave out from `base`, or the schema's defaults.
-            fn build(py: Python<'_>, given: Option<&Bound<'_, PyDict>>, base: Option<&Self>) -> PyResult<Self> {
-                let mut values = Self::names().sort(py, &Self::FIELDS, given, stringify!($name))?.into_iter();
-                Ok(Self {
-                    $($field: match (values.next().flatten(), base) {
-                        (Some(value), _) => {
-                            <$kind as Kind>::take(&value, concat!(stringify!($name), ".", stringify!($field)))?
-                        }
-                        (None, Some(base)) => <$kind as Kind>::share(py, &base.$field),
-                        (None, None) => <$kind as Kind>::absent(py, $default),
-                    },)*
-                })
-            }
         }
 
         impl Part for $name {
@@ -292,21 +246,33 @@ macro_rules! table {
         #[pymethods]
         impl $name {
             #[new]
-            #[pyo3(signature = (**fields))]
-            fn new(py: Python<'_>, fields: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-                Self::build(py, fields, None)
+            #[pyo3(signature = (*, $($field = Given(None)),*))]
+            #[allow(clippy::too_many_arguments)]
+            fn new<'py>(py: Python<'py>, $($field: Given<'py>),*) -> PyResult<Self> {
+                Ok(Self {
+                    $($field: $field.or::<$kind>(
+                        concat!(stringify!($name), ".", stringify!($field)),
+                        || <$kind as Kind>::absent(py, $default),
+                    )?,)*
+                })
             }
 
             #[classattr]
             #[pyo3(name = "FIELDS")]
             fn field_names(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
-                PyTuple::new(py, Self::names().get(py, &Self::FIELDS))
+                PyTuple::new(py, [$(pyo3::intern!(py, stringify!($field))),*])
             }
 
             /// Return a copy with some fields changed.
-            #[pyo3(signature = (**fields))]
-            fn replace(&self, py: Python<'_>, fields: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-                Self::build(py, fields, Some(self))
+            #[pyo3(signature = (*, $($field = Given(None)),*))]
+            #[allow(clippy::too_many_arguments)]
+            fn replace<'py>(&self, py: Python<'py>, $($field: Given<'py>),*) -> PyResult<Self> {
+                Ok(Self {
+                    $($field: $field.or::<$kind>(
+                        concat!(stringify!($name), ".", stringify!($field)),
+                        || <$kind as Kind>::share(py, &self.$field),
+                    )?,)*
+                })
             }
 
             /// Return the fields as JSON can hold them: enumerations by name, bytes in base64.
