@@ -58,6 +58,7 @@ class PaperVenue:
         self._price: int | None = None
         self._slot = 0
         self._now_ns = 0
+        self._market: str | None = None
 
     @property
     def slot(self) -> int:
@@ -81,7 +82,9 @@ class PaperVenue:
     def take_slot(self, update: SlotUpdate) -> bool:
         """Make the states of a slot the present ones, all at once; return False where a state was missed."""
         changed = sum(state.slot == update.slot for state in self._waiting_states)
-        if update.slot < self._slot:
+        if self._another_market(update):
+            changed = -1
+        elif update.slot < self._slot:
             return True
         self._slot, self._now_ns = update.slot, max(self._now_ns, update.market_ns)
         self._adopt()
@@ -93,7 +96,7 @@ class PaperVenue:
     def load(self, states: list[PoolState], update: SlotUpdate | None) -> None:
         """Take over states read from the stream: the start, or after a state was missed."""
         self._waiting_states += states
-        if update is not None and update.slot >= self._slot:
+        if update is not None and (self._another_market(update) or update.slot >= self._slot):
             self._slot, self._now_ns = update.slot, max(self._now_ns, update.market_ns)
         self._adopt()
 
@@ -157,6 +160,15 @@ class PaperVenue:
             # Cancelled where the executor shuts down: then nobody books it, and it has not happened.
             if not submission.outcome.done():
                 submission.outcome.set_result(self._land(submission.plan))
+
+    def _another_market(self, update: SlotUpdate) -> bool:
+        """Forget the market so far where the update is of another one: its slots and times mean something else."""
+        known, self._market = self._market, update.causation_id
+        if known in (None, update.causation_id):
+            return False
+        self._states = PoolStates()
+        self._slot = self._now_ns = 0
+        return True
 
     def _adopt(self) -> None:
         for state in self._waiting_states:

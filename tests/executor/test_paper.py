@@ -230,6 +230,17 @@ async def test_a_missed_state_is_noticed() -> None:
     assert isinstance(landing.result(), Reverted)
 
 
+async def test_another_market_begins_anew() -> None:
+    venue = a_venue()
+    assert not venue.take_slot(slot_update(2).replace(causation_id="another"))
+    assert (venue.slot, venue.now_ns) == (2, slot_update(2).market_ns)
+    assert venue.sol_price_usd_e6() == 0
+    venue.load(gap(200, slot=2), slot_update(2).replace(causation_id="another"))
+    landing = submit(venue, a_plan(slot=2))
+    assert venue.take_slot(slot_update(3).replace(causation_id="another"))
+    assert isinstance(landing.result(), Filled)
+
+
 def test_changes_are_laid_over_their_keyframe() -> None:
     states = PoolStates()
     key = pool_state(CHEAP, (DEEP, DEEP))
