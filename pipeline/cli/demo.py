@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli import settings
-from pipeline.cli.output import JsonOption, console, print_json
-from pipeline.errors import BadData, ExitCode
+from pipeline.cli.output import JsonOption, console, print_json, print_line
+from pipeline.errors import BadData, ExitCode, Failure
 
 if TYPE_CHECKING:
     from pipeline.demo.run import Run
@@ -47,6 +47,12 @@ def demo(
             "market.recorded_path": str(recorded.resolve()) if recorded else "",
         }
         code = asyncio.run(_demo(overrides, as_json=json))
+        if code != ExitCode.OK and (kept := folders.keep_logs()):
+            print_line(f"the workers' logs are kept in {kept}")
+    except Failure as failure:
+        if kept := folders.keep_logs():
+            failure.fix = f"the workers' logs are kept in {kept}"
+        raise
     finally:
         folders.remove()
     raise typer.Exit(code)
@@ -103,7 +109,7 @@ def _headline(run: Run) -> str:
     market = run.config.market
     phase = "closing" if run.seen.closing else "trading" if run.seen.slot else "starting"
     source = "recorded pools" if market.source == "recorded" else f"simulated market, seed {market.seed}"
-    return f"pipeline demo: {source}, {run.config.executor.mode} mode; {phase}, slot {run.seen.slot} of {market.slots}"
+    return f"pipeline demo: {source}, {run.config.executor.mode} mode; {phase}, slot {run.seen.slot}"
 
 
 def _facts(run: Run) -> dict[str, str]:
@@ -113,7 +119,7 @@ def _facts(run: Run) -> dict[str, str]:
         "market": f"recorded pools ({market.recorded_path})" if market.source == "recorded" else "simulated",
         "mode": f"{run.config.executor.mode}: fills are computed, nothing is sent",
         "seed": str(market.seed),
-        "slots": f"{run.seen.slot} of {market.slots}" + (", interrupted" if run.interrupted else ""),
+        "slots": f"{market.slots} asked for" + (", interrupted" if run.interrupted else "") + f"; last {run.seen.slot}",
         "took": f"{run.elapsed_s:.1f} s",
         "restarts": restarts or "none",
         "fingerprint": f"{run.tally.fingerprint()} (the same for the same seed and slots)",

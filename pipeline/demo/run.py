@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pipeline.messages import InvalidMessage, SlotUpdate, WorkerHealth
 from pipeline.supervisor import SERVER, Event, State, Supervisor
 
 MARKET = "market"
+_PREFIX = "pipeline-demo-"
 _FOLLOWED = (
     ("OPPORTUNITIES", None),
     ("PLANNED", None),
@@ -54,10 +56,13 @@ class Folders:
     """The temporary folders of one run: one on disk, one in shared memory. Gone when it ends."""
 
     def __init__(self) -> None:
-        """Make both."""
-        self.disk = Path(tempfile.mkdtemp(prefix="pipeline-demo-"))
-        shared = Path("/dev/shm")
-        self.shared = Path(tempfile.mkdtemp(prefix="pipeline-demo-", dir=shared if shared.is_dir() else None))
+        """Make both, and remove those of runs that were killed."""
+        places = [Path(tempfile.gettempdir()), *[place for place in [Path("/dev/shm")] if place.is_dir()]]
+        for place in places:
+            _remove_abandoned(place)
+        self.disk, self.shared = (
+            Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place)) for place in (places[0], places[-1])
+        )
 
     def overrides(self) -> dict[str, object]:
         """Return the settings that keep a run to itself: its own folders, free ports, its own server."""
@@ -73,10 +78,25 @@ class Folders:
             "system_manager.port": 0,
         }
 
+    def keep_logs(self) -> Path | None:
+        """Move the workers' logs out of the way of `remove`; return where they are, or None where there are none."""
+        logs = self.disk / "run" / "logs"
+        if not logs.is_dir():
+            return None
+        kept = Path(tempfile.mkdtemp(prefix="pipeline-demo-logs-"))
+        return Path(shutil.copytree(logs, kept, dirs_exist_ok=True))
+
     def remove(self) -> None:
         """Remove both, whatever is in them."""
         shutil.rmtree(self.disk, ignore_errors=True)
         shutil.rmtree(self.shared, ignore_errors=True)
+
+
+def _remove_abandoned(place: Path) -> None:
+    for folder in place.glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def run_demo(

@@ -148,6 +148,31 @@ def last_results(tally: Tally, name_of: NameOf, amount_of: AmountOf, count: int 
     return table
 
 
+def best_opportunities(tally: Tally, name_of: NameOf, amount_of: AmountOf, count: int = 5) -> Table:
+    """Draw the opportunities with the highest net profit over the amount put in, and what became of each."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="best opportunities", title_justify="left")
+    for title in ("slot", "cycle", "pools"):
+        table.add_column(title)
+    for title in ("in", "net", "bps"):
+        table.add_column(title, justify="right")
+    table.add_column("outcome")
+    refused = {refusal.correlation_id: refusal for refusal in tally.refusals.values()}
+    ended = {result.correlation_id: enum_name(result.status) for result in tally.results.values()}
+    for found in sorted(tally.opportunities.values(), key=lambda found: -found.profit_bps)[:count]:
+        reasons = [enum_name(reason.reason) for reason in refused[found.id].reasons] if found.id in refused else []
+        outcome = ", ".join(reasons) or ended.get(found.id, "UNSETTLED")
+        table.add_row(
+            str(found.slot),
+            " > ".join([*(name_of(leg.token_in) for leg in found.legs), name_of(found.token)]),
+            " > ".join(f"{leg.pool[:4]}..{leg.pool[-4:]}" for leg in found.legs),
+            amount_of(found.token, found.amount_in),
+            amount_of(found.token, found.net_profit),
+            f"{found.profit_bps:,.1f}",
+            outcome.lower().replace("_", " "),
+        )
+    return table
+
+
 def live_view(
     seen: Seen,
     tally: Tally,
@@ -187,4 +212,5 @@ def summary_view(
         about.add_row(Text(key, style="dim"), value)
     middle = Table.grid(padding=(0, 4))
     middle.add_row(flow_table(tally), pnl_table(tally, name_of, amount_of))
-    return Panel(Group(about, middle, table), title="summary", title_align="left", box=box.ROUNDED)
+    parts = [about, middle, best_opportunities(tally, name_of, amount_of), table]
+    return Panel(Group(*parts), title="summary", title_align="left", box=box.ROUNDED, expand=False)
