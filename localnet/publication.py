@@ -59,10 +59,13 @@ class Publication:
             keyframe.id, {account.address: account.data for account in keyframe.accounts}
         )
 
-    def slot(self, slot: int, market_ns: int, created_ns: int, *, pools_changed: int, closing: bool) -> SlotUpdate:
-        """Return the message that completes a slot."""
+    def slot(
+        self, slot: int, market_ns: int, created_ns: int, *, market: str, pools_changed: int, closing: bool
+    ) -> SlotUpdate:
+        """Return the message that completes a slot; `market` is the market's own id."""
         return SlotUpdate(
             id=deterministic_id("slot", slot, market_ns),
+            causation_id=market,
             created_ns=created_ns,
             producer=self.producer,
             slot=slot,

@@ -192,10 +192,7 @@ class Market:
             elif address in changed:
                 states.append(self.publication.change(held, now))
         count = sum(state.slot == advance.slot for state in states)
-        update = self.publication.slot(
-            advance.slot, advance.market_ns, now, pools_changed=count, closing=advance.closing
-        )
-        await self._store([*states, update])
+        await self._store([*states, self._update(now, count)])
 
     async def _store(self, messages: list[PoolState | SlotUpdate]) -> None:
         """Publish in order until all is stored: a slot is never left out."""
@@ -227,10 +224,13 @@ class Market:
         states: list[HeldState] = [held for _, held in sorted(self.world.pools.items())]
         keyframes = [self.publication.keyframe(held, now) for held in states]
         count = sum(held.slot == self.world.slot for held in states)
-        update = self.publication.slot(
-            self.world.slot, self.world.market_ns, now, pools_changed=count, closing=self.world.closing
+        await self._store([*keyframes, self._update(now, count)])
+
+    def _update(self, now: int, count: int) -> SlotUpdate:
+        world = self.world
+        return self.publication.slot(
+            world.slot, world.market_ns, now, market=world.id, pools_changed=count, closing=world.closing
         )
-        await self._store([*keyframes, update])
 
     # The lockstep
 

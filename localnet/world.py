@@ -15,6 +15,7 @@ from localnet.publication import HeldState
 from markets.pool_states import PoolStates
 from pipeline._core import Pool
 from pipeline.clock import NS_PER_MS, NS_PER_S
+from pipeline.ids import deterministic_id
 from pipeline.messages import ExecutionResult, ExecutionStatus, PoolState, SlotUpdate
 
 # Market time of slot 0 of a market that begins: 2026-01-01.
@@ -45,6 +46,8 @@ class World:
     market_ns: int
     slot_ns: int
     pools: dict[str, HeldState]
+    id: str
+    """Names this market: another beginning is another market, whose pools have nothing to do with these."""
     closing: bool = False
     _fills: dict[int, list[OwnFill]] = field(default_factory=dict)
     _plans: dict[str, int] = field(default_factory=dict)
@@ -100,11 +103,12 @@ class World:
 
 def begin(engine: Engine, pools: Mapping[str, Pool], *, first_slot: int, slot_ms: int) -> World:
     """Return a market whose first slot is still to come."""
+    id_ = deterministic_id("market", engine.seed, first_slot, *sorted(pools))
     slot_ns = slot_ms * NS_PER_MS
     before = first_slot - 1
     market_ns = BEGINNING_NS + before * slot_ns
     held = {address: HeldState(pool, before, 0, market_ns) for address, pool in pools.items()}
-    return World(engine, before, market_ns, slot_ns, held)
+    return World(engine, before, market_ns, slot_ns, held, id_)
 
 
 def resume(
@@ -122,4 +126,4 @@ def resume(
         held[address] = HeldState(pool, newest.slot, newest.write_version, newest.observed_ns)
     if set(known.addresses()) != set(held):
         return None
-    return World(engine, update.slot, update.market_ns, slot_ms * NS_PER_MS, held)
+    return World(engine, update.slot, update.market_ns, slot_ms * NS_PER_MS, held, update.causation_id)

@@ -218,3 +218,37 @@ async def test_told_to_stop_without_anybody_to_settle_with_it_ends_in_time(tmp_p
         for process in stage.processes[:2]:
             process.kill()
         assert await stage.stop(stage.processes[2]) == 0
+
+
+async def test_another_market_on_the_same_server_leaves_no_pool_of_the_old_one(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
+        await until(stage, bus, lambda update: update.slot >= 5)
+        await stage.stop(stage.processes[WORKERS.index("market")])
+        old = await slot_of(bus)
+        assert old is not None
+        stage.start("market", **{"market.seed": 77})
+        await until(stage, bus, lambda update: update.slot > old.slot + 10 and update.causation_id != old.causation_id)
+        found = [opportunity for opportunity in await opportunities(bus) if opportunity.slot > old.slot]
+        pools = {message.pool for _, message in await bus.last("market_data.pool.>")}  # type: ignore[union-attr]
+        assert len(pools) == 46
+        assert {leg.pool for opportunity in found for leg in opportunity.legs} <= pools
+
+
+@pytest.mark.parametrize("file", ["quotes-internal", "pools"])
+async def test_a_foreign_file_in_place_of_shared_memory_is_refused_and_left_alone(tmp_path: Path, file: str):
+    stage = Stage(tmp_path)
+    await stage.open()
+    try:
+        path = stage.config().shm_directory / file
+        path.parent.mkdir(parents=True)
+        path.write_text("somebody's letters")
+        assert await stage.ended(stage.start("quote_core")) == 5
+        assert path.read_text() == "somebody's letters"
+    finally:
+        stage.close()
+
+
+async def test_a_second_quote_core_is_refused(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
+        await until(stage, bus, lambda update: update.slot >= 3)
+        assert await stage.ended(stage.start("quote_core")) == 4

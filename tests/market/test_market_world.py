@@ -41,7 +41,11 @@ def tell(told: Told, publication: Publication, world: World, advance: Advance, s
         elif address in changed:
             messages.append(publication.change(world.pools[address], 0))
     count = sum(isinstance(message, PoolState) and message.slot == advance.slot for message in messages)
-    messages.append(publication.slot(advance.slot, advance.market_ns, 0, pools_changed=count, closing=advance.closing))
+    messages.append(
+        publication.slot(
+            advance.slot, advance.market_ns, 0, market=world.id, pools_changed=count, closing=advance.closing
+        )
+    )
     for number, message in enumerate(messages):
         if number == stop_after:
             return False
@@ -110,6 +114,7 @@ def test_a_market_that_died_at_any_message_goes_on_as_if_it_had_not(died_in: int
         for known in results:
             world.result(known, applied=known.slot < world.slot)
     assert picture(world) == picture(steady)
+    assert world.id == steady.id
 
 
 def test_a_reader_that_starts_late_sees_the_same_pools():

@@ -8,7 +8,7 @@ from localnet.market import offline_engine
 from localnet.publication import HeldState, Publication
 from markets.tokens import load_registry
 from pipeline._core import Pool, QuoteError
-from pipeline.messages import PoolState
+from pipeline.messages import PoolState, SlotUpdate
 from pipeline.shm import POOLS, QUOTES_EXTERNAL, QUOTES_INTERNAL, PoolBlobTable, QuoteTable, SharedMemoryFull
 from workers.quote_core.best import BestOffers, Offer
 from workers.quote_core.feed import Action, Feed
@@ -25,8 +25,8 @@ def held(address: str, slot: int, write_version: int = 1) -> HeldState:
     return HeldState(pool.swap(True, 10**6 * (slot + 1))[0], slot, write_version, slot * 100)
 
 
-def update(publication: Publication, slot: int, count: int):
-    return publication.slot(slot, slot * 100, 0, pools_changed=count, closing=False)
+def update(publication: Publication, slot: int, count: int, market: str = "one") -> SlotUpdate:
+    return publication.slot(slot, slot * 100, 0, market=market, pools_changed=count, closing=False)
 
 
 def test_a_slot_is_committed_when_all_of_its_states_have_come():
@@ -57,6 +57,12 @@ def test_an_old_slot_is_no_news():
     feed, publication = Feed(), Publication("market")
     assert feed.update(update(publication, 5, 0)) is Action.COMMIT
     assert feed.update(update(publication, 4, 0)) is Action.NOTHING
+
+
+def test_another_market_means_forgetting_everything():
+    feed, publication = Feed(), Publication("market")
+    assert feed.update(update(publication, 5, 0)) is Action.COMMIT
+    assert feed.update(update(publication, 6, 0, market="two")) is Action.RESET
 
 
 versions = st.tuples(st.integers(1, 5), st.integers(0, 3))

@@ -19,6 +19,8 @@ class Action(Enum):
     NOTHING = auto()
     """It is older than what was committed."""
     COMMIT = auto()
+    RESET = auto()
+    """Another market has begun: forget all pools, then read the last of each subject."""
     RELOAD = auto()
     """A message was lost; read the last of each subject."""
 
@@ -31,6 +33,8 @@ class Feed:
     slot: int = -1
     """Slot of the last commit."""
     market_ns: int = 0
+    market: str = ""
+    """The id of the market, as its updates name it."""
     older: int = 0
     """States that came after a newer one of their pool."""
     _changed: dict[str, None] = field(default_factory=dict)
@@ -46,6 +50,8 @@ class Feed:
 
     def update(self, update: SlotUpdate) -> Action:
         """Note that a slot is complete."""
+        if self.market not in ("", update.causation_id):
+            return Action.RESET
         if update.slot < self.slot:
             return Action.NOTHING
         heard = len(self._heard.get(update.slot, ()))
@@ -57,6 +63,7 @@ class Feed:
     def settle(self, update: SlotUpdate) -> None:
         """Make a slot the present one, whatever was heard of it."""
         self.slot = update.slot
+        self.market = update.causation_id
         self.market_ns = update.market_ns
         for slot in [slot for slot in self._heard if slot <= update.slot]:
             del self._heard[slot]

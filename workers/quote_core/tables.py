@@ -46,13 +46,17 @@ class Tables:
     def __init__(
         self, directory: Path, registry: Registry, amounts: Sequence[int], *, capacity: int, ring: int
     ) -> None:
-        """Open or create the files; what an earlier market left in the snapshots is removed."""
+        """Open or create the files; one of ours with another layout is replaced, old snapshots are removed.
+
+        Raises:
+            SharedMemoryError: if a file is not ours, is written by another process, or there is no room for it.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         self._registry = registry
         self._amounts = amounts
-        self.internal = QuoteTableWriter(directory / QUOTES_INTERNAL, capacity=capacity, ring=ring)
-        self.external = QuoteTableWriter(directory / QUOTES_EXTERNAL, capacity=capacity, ring=ring)
-        self.blobs = PoolBlobWriter(directory / POOLS)
+        self.internal = QuoteTableWriter(directory / QUOTES_INTERNAL, capacity, ring, replace=True)
+        self.external = QuoteTableWriter(directory / QUOTES_EXTERNAL, capacity, ring, replace=True)
+        self.blobs = PoolBlobWriter(directory / POOLS, replace=True)
         self.blobs.clear()
         self._entries: dict[tuple[str, bool, int], int] = {}
         self._provider = self.internal.intern("provider", LOCAL)
@@ -89,6 +93,11 @@ class Tables:
         for (pool, _a_to_b, amount), index in self._entries.items():
             if pool == address:
                 self.internal.write(index, self._amounts[amount], 0, slot, observed_ns, staleness=QUOTE_VOID)
+
+    def forget_all(self, slot: int, observed_ns: int) -> None:
+        """Void every pool: another market has begun."""
+        for address in {address for address, _, _ in self._entries}:
+            self.forget(address, slot, observed_ns)
 
     def commit(self, slot: int, market_ns: int) -> None:
         """Make everything that was written visible at once and wake the readers."""

@@ -9,11 +9,12 @@ from markets.tokens import load_registry
 from pipeline._core import PoolRefused
 from pipeline.bus.errors import PublishFailed
 from pipeline.bus.publisher import Stored
+from pipeline.config import Config
 from pipeline.context import WorkerContext
-from pipeline.errors import Failure
+from pipeline.errors import BadData, Failure, Refused
 from pipeline.ids import deterministic_id
 from pipeline.messages import Anomaly, Message, PoolState, Quote, Severity, SlotUpdate
-from pipeline.shm import SharedMemoryFull
+from pipeline.shm import SharedMemoryError, SharedMemoryFull, SharedMemoryOwned
 from workers.quote_core.best import BestOffers, Offer
 from workers.quote_core.feed import Action, Feed
 from workers.quote_core.tables import LOCAL, QuotedAmount, Tables
@@ -42,13 +43,7 @@ class QuoteCore:
         self.context = context
         self.feed = Feed()
         self.best = BestOffers()
-        self.tables = Tables(
-            context.config.shm_directory,
-            load_registry(),
-            settings.amounts,
-            capacity=settings.capacity,
-            ring=settings.ring,
-        )
+        self.tables = open_tables(context.config)
         self.reference = len(settings.amounts) // 2
         self.refused: dict[str, str] = {}
         self.reloads = 0
@@ -94,6 +89,12 @@ class QuoteCore:
                 self._commit(update.slot, update.market_ns)
             case Action.RELOAD:
                 self.context.log.warning("a pool state was missed, reading all again", slot=update.slot)
+                self._waiting.append(update)
+                self._reload()
+            case Action.RESET:
+                self.context.log.warning("another market has begun, forgetting all pools", slot=update.slot)
+                self.tables.forget_all(update.slot, update.market_ns)
+                self.feed, self.best = Feed(), BestOffers()
                 self._waiting.append(update)
                 self._reload()
             case Action.NOTHING:
@@ -227,6 +228,23 @@ class QuoteCore:
             # What is still missing now was never stored, or comes with the next slot.
             self.feed.settle(newest)
             self._commit(newest.slot, newest.market_ns)
+
+
+def open_tables(config: Config) -> Tables:
+    """Open the shared-memory files.
+
+    Raises:
+        Failure: if another process writes them, or they cannot be made.
+    """
+    settings = config.quote_core
+    try:
+        return Tables(
+            config.shm_directory, load_registry(), settings.amounts, capacity=settings.capacity, ring=settings.ring
+        )
+    except SharedMemoryOwned as error:
+        raise Refused(str(error), "stop the other quote core, or give this one its own shm.namespace") from error
+    except (SharedMemoryError, OSError) as error:
+        raise BadData(f"shared memory cannot be written: {error}", "see shm.directory and its free space") from error
 
 
 def _seen(future: asyncio.Future[Stored]) -> None:
