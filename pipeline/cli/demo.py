@@ -47,7 +47,7 @@ def demo(
             "market.recorded_path": str(recorded.resolve()) if recorded else "",
         }
         code = asyncio.run(_demo(overrides, as_json=json))
-        if code != ExitCode.OK and (kept := folders.keep_logs()):
+        if code != ExitCode.OK and not json and (kept := folders.keep_logs()):
             print_line(f"the workers' logs are kept in {kept}")
     except Failure as failure:
         if kept := folders.keep_logs():
