@@ -298,3 +298,14 @@ async def test_a_clean_end_leaves_the_office_at_once(stage: Stage) -> None:
     assert any(line["event"] == "stopped" for line in logs(manager.stdout.read()))
     stage.manager(run="b")
     eventually(opened(gate))
+
+
+async def test_a_manager_without_rules_goes_on_renewing(stage: Stage) -> None:
+    manager = stage.manager(**{"rules.enabled": False})
+    gate = stage.gate()
+    eventually(opened(gate))
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        assert isinstance(gate.check(), Allowed)
+        await asyncio.sleep(0.005)
+    assert manager.poll() is None

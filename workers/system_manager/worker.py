@@ -173,6 +173,7 @@ class SystemManager:
         """Read the P&L of the drawdown's window, then look at the rules several times a second."""
         if not self._context.config.rules.enabled:
             self._context.log.warning("rules are off: only a person halts")
+            await self._context.stopping.wait()
             return
         await self._replay()
         before = boottime_ns()

@@ -1,0 +1,21 @@
+"""The kill-switch benchmark does its work and asserts it; its figures mean something on a quiet machine only."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.kill_switch import run
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_it_measures_every_way_under_every_load() -> None:
+    report = run(trials=2)
+    names = " ".join(row["name"] for row in report["rows"])
+    for load in ("bursts", "blocked"):
+        for way in ("manager's host", "another host"):
+            assert f"{load}: gate, {way}, closed p99" in names
+    # What holds on any machine: by the word in shared memory no effect but the one already begun comes after a halt.
+    late = [row for row in report["rows"] if "manager's host, late effects, worst worker" in row["name"]]
+    assert len(late) == 2
+    assert all(row["met"] for row in late)
