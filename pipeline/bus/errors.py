@@ -8,7 +8,7 @@ from pipeline.errors import Failure, Refused, Unreachable
 
 
 def growing_delay_s(failures: int, first_s: float, longest_s: float) -> float:
-    """Return a delay that doubles with each failure, spread so that what failed together does not come back together."""
+    """Return a delay that doubles with each failure, spread so that not all that failed comes back at once."""
     return min(longest_s, first_s * 2.0 ** min(failures, 30)) * random.uniform(0.75, 1.0)
 
 
