@@ -158,8 +158,13 @@ class PaperVenue:
         for plan_id in sorted(due):
             submission = self._submissions.pop(plan_id)
             # Cancelled where the executor shuts down: then nobody books it, and it has not happened.
-            if not submission.outcome.done():
+            if submission.outcome.done():
+                continue
+            try:
                 submission.outcome.set_result(self._land(submission.plan))
+            except Exception as error:
+                # One plan's trouble is its own: it must not keep the others from landing.
+                submission.outcome.set_exception(error)
 
     def _another_market(self, update: SlotUpdate) -> bool:
         """Forget the market so far where the update is of another one: its slots and times mean something else."""

@@ -150,6 +150,28 @@ async def test_a_lost_answer_of_the_bucket(lost: str, real_venue: bool) -> None:
     assert world.venue.open_tickets == 0
 
 
+@pytest.mark.parametrize("real_venue", [False, True])
+async def test_an_outcome_that_is_lost_to_an_error_is_asked_of_the_venue(
+    real_venue: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, plan = World(real_venue=real_venue), a_plan()
+    submit = world.venue.submit
+
+    def failing(plan: Any, reference: str) -> Any:
+        submit(plan, reference).cancel()
+        broken = asyncio.get_running_loop().create_future()
+        broken.set_exception(RuntimeError("no outcome"))
+        return broken
+
+    monkeypatch.setattr(world.venue, "submit", failing)
+    with pytest.raises(RuntimeError):
+        await world.deliver(plan)
+    await world.deliver(plan)
+    [result] = world.stream.results.values()
+    assert result.status == (ExecutionStatus.FILLED if real_venue else ExecutionStatus.ABANDONED)
+    assert world.venue.submitted == [plan.id]
+
+
 async def test_a_result_that_could_not_be_published_is_published_later() -> None:
     world, plan = World(), a_plan()
     world.stream.failing = 2

@@ -215,6 +215,22 @@ async def test_a_pool_of_nonsense_reverts_its_plans() -> None:
     assert isinstance(landing.result(), Reverted)
 
 
+async def test_trouble_with_one_plan_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    venue, bad = a_venue(), a_plan(1).id
+    land = venue._land
+
+    def failing(plan: ExecutionPlan) -> Landing:
+        if plan.id == bad:
+            raise RuntimeError("nobody thought of this")
+        return land(plan)
+
+    monkeypatch.setattr(venue, "_land", failing)
+    landings = [submit(venue, a_plan(1)), submit(venue, a_plan(2))]
+    venue.take_slot(slot_update(11))
+    assert isinstance(landings[0].exception(), RuntimeError)
+    assert isinstance(landings[1].result(), Filled)
+
+
 async def test_a_missed_state_is_noticed() -> None:
     venue = a_venue()
     assert venue.take_slot(slot_update(11))
