@@ -30,6 +30,8 @@ from pipeline.messages import (
 )
 
 LISTENED = ("opportunity.>", "planned.>", "executed.>", "metrics.scan")
+KEPT = ("metrics.scan", "opportunity.>", "planned.>", "executed.>")
+"""Subjects on the server's disk that say how far an earlier market came."""
 CATCH_UP_S = 0.5
 """A slot that is not settled by then: perhaps a message was missed; read the streams."""
 HISTORY = 512
@@ -138,7 +140,6 @@ class Market:
         changes = await bus.last("market_data.pool_change.>")
         keyframes = await bus.last("market_data.pool.>")
         slots = [message for _, message in await bus.last("market_data.slot") if isinstance(message, SlotUpdate)]
-        scans = [message for _, message in await bus.last("metrics.scan") if isinstance(message, ScanReport)]
         states = [message for _, message in [*keyframes, *changes] if isinstance(message, PoolState)]
         resumed = None
         if slots:
@@ -155,8 +156,9 @@ class Market:
             await self._catch_up(resuming=True)
             self.context.log.info("market resumed", slot=resumed.slot, pools=len(resumed.pools))
             return
-        # The ids of a market that repeats the slots of an earlier one would be taken for repeats: go on after it.
-        after = max([self.base_slot, *(scan.slot for scan in scans), *(update.slot for update in slots)])
+        # A market that repeats the slots of an earlier one has the same ids, and is taken for a repeat: begin after it.
+        known = [message for subject in KEPT for _, message in await bus.last(subject)]
+        after = max(self.base_slot, *(int(getattr(message, "slot", 0)) for message in [*slots, *known]), 0)
         if states or slots:
             await bus.js.purge_stream("MARKET_DATA")
         self.base_slot = after

@@ -189,6 +189,20 @@ async def test_a_pool_that_cannot_be_read_is_reported_once_and_the_others_go_on(
         assert len(await reported()) == 1
 
 
+@pytest.mark.recorded
+async def test_recorded_pools_have_the_cycles_of_their_slot(tmp_path: Path, recorded_data: Path):
+    path = recorded_data / "solana" / "whirlpool_snapshots" / "whirlpool-snapshot-152927999.csv.gz"
+    settings = {"market.source": "recorded", "market.recorded_path": str(path), "market.slots": 3}
+    found = await whole_run(tmp_path / "recorded", **settings)
+    assert {opportunity.slot for opportunity in found} == {152_928_000}
+    assert {tuple(leg.pool[:4] for leg in opportunity.legs) for opportunity in found} == {
+        ("HJPj", "83v8"),
+        ("65sh", "83v8"),
+        ("65sh", "HJPj"),
+    }
+    assert all(leg.slot == 152_927_999 for opportunity in found for leg in opportunity.legs)
+
+
 async def test_a_wrong_file_of_recorded_pools_ends_the_market_with_the_reason(tmp_path: Path):
     stage = Stage(tmp_path, **{"market.source": "recorded", "market.recorded_path": str(tmp_path / "none.csv.gz")})
     await stage.open()
@@ -252,3 +266,25 @@ async def test_a_second_quote_core_is_refused(tmp_path: Path):
     async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
         await until(stage, bus, lambda update: update.slot >= 3)
         assert await stage.ended(stage.start("quote_core")) == 4
+
+
+async def test_a_new_market_on_a_kept_store_begins_after_the_slots_of_the_old_one(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
+        if stage.server is None:
+            pytest.skip("the server is not ours to kill")
+        await until(stage, bus, lambda update: update.slot >= 20)
+        for process in stage.processes:
+            process.kill()
+            process.wait()
+        old = max(opportunity.slot for opportunity in await opportunities(bus))
+        stage.server.kill()
+        await asyncio.to_thread(stage.server.start)
+        await eventually(lambda: bus.connected, what="the bus to reconnect")
+        await reconcile(bus.js)
+        assert await slot_of(bus) is None
+        for worker in WORKERS:
+            stage.start(worker)
+        await until(stage, bus, lambda update: update.slot > old + 30)
+        found = await opportunities(bus)
+        assert max(opportunity.slot for opportunity in found) > old
+        assert len({opportunity.id for opportunity in found}) == len(found)
