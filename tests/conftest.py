@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from nats.js.errors import NotFoundError
 
 from pipeline.bus import Bus
@@ -17,6 +18,10 @@ from pipeline.sections import Config
 from pipeline.streams import TABLE, reconcile
 
 Connect = Callable[..., Awaitable[Bus]]
+
+# How long an example takes says more about the machine's load than about the code.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
