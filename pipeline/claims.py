@@ -14,7 +14,7 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from nats import errors
-from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError
+from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
 from pipeline.bus.errors import PublishFailed
@@ -87,19 +87,29 @@ class Claims:
     async def _write(self, key: str, value: bytes, revision: int) -> int | None:
         if _KEY.fullmatch(key) is None:
             raise ValueError(f"{key!r} is no key: letters, digits, '-', '_', '=', '/' and single dots")
-        # The id makes a repetition after a lost acknowledgement succeed as the same write, and no other process's.
         self._writes += 1
+        message_id = f"{self._instance}.{self._writes}"
         try:
             stored = await self._bus.publish_bytes(
                 f"$KV.{BUCKET}.{key}",
                 value,
                 stream=_STREAM,
-                message_id=f"{self._instance}.{self._writes}",
+                message_id=message_id,
                 headers={"Nats-Expected-Last-Subject-Sequence": str(revision)},
                 timeout_s=self._timeout_s,
             )
         except PublishFailed as error:
             if error.code in _WRONG_REVISION:
-                return None
+                return await self._own_revision(key, message_id)
             raise ClaimsUnavailable(f"claim {key} was not written: {error.what}", error.fix) from error
         return stored.sequence
+
+    async def _own_revision(self, key: str, message_id: str) -> int | None:
+        """Return the revision of a write that was repeated because its acknowledgement was lost; None: another's."""
+        try:
+            newest = await self._bus.js.get_last_msg(_STREAM, f"$KV.{BUCKET}.{key}", direct=True)
+        except NotFoundError:
+            return None
+        except (APIError, errors.Error, TimeoutError, OSError) as error:
+            raise ClaimsUnavailable(f"claim {key} could not be read: {error}") from error
+        return newest.seq if (newest.headers or {}).get("Nats-Msg-Id") == message_id else None

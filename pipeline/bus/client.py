@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from nats import errors
@@ -34,11 +35,14 @@ class LeanClient(Client):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def subscribe_direct(self, subject: str, handler: DirectHandler, queue: str = "") -> Subscription:
-        """Subscribe a plain function; it is called from the read loop and must not raise."""
+        """Subscribe a plain function, called from the read loop; what is published from now on reaches it."""
         sid = self._sid + 1  # registered before the server can answer
         self._direct[sid] = handler
         subscription = await self.subscribe(subject, queue=queue)
         assert subscription._id == sid, "nats-py numbers subscriptions otherwise than expected"
+        if self.is_connected:
+            with suppress(errors.Error):  # a connection lost now subscribes again when it is back
+                await self.flush(2)
         return subscription
 
     async def unsubscribe_direct(self, subscription: Subscription) -> None:
