@@ -6,7 +6,7 @@ from typing import Final, Literal, Self
 # --- codec
 from generated.messages import Buffer, Message
 
-INVALID_REASONS: Final[list[str]]
+INVALID_REASONS: Final[tuple[str, ...]]
 MAX_MESSAGE_BYTES: Final[int]
 
 class InvalidMessage(ValueError):

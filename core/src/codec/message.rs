@@ -12,7 +12,8 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::enumeration::{Enumeration, Members};
 use super::invalid::Reason;
-use super::kind::{Blob, Kind, Member, Part, Scalar, Tables, Text};
+use super::kind::{Blob, Kind, Member, Scalar, Text};
+use super::tables::{Part, Tables};
 use super::verify::{self, Table, Verifier};
 use super::write::Writer;
 
