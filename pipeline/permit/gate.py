@@ -60,6 +60,8 @@ class GateView:
     connected: bool
     trouble: str
     word: str
+    verdict: Verdict
+    """what a check would have said, from what was known"""
     permits: int
     stale: int
     invalid: int
@@ -193,19 +195,23 @@ class Gate:
         with self._lock:
             view = self._view
             word = self._read_word()
-            state, epoch = view.state, view.epoch
-            if isinstance(word, WordReading) and word.halts != word.lifted:
-                state = PermitState.HALTED
-            described = "off" if self._shared_memory == "off" else (self._word_trouble or "read")
+            verdict: Verdict
+            if self._closing.is_set():
+                verdict = self._refuse(RefusedBy.CLOSED, "the gate was closed")
+            elif self._link is None:
+                verdict = self._refuse(RefusedBy.NOT_CONNECTED, self._trouble)
+            else:
+                verdict = word if isinstance(word, Refused) else judge(view, word, boottime_ns())
             return GateView(
-                state=state,
-                epoch=epoch,
+                state=verdict.state,
+                epoch=view.epoch,
                 actor=view.actor,
                 reason=view.reason,
                 ready=self._latch_read,
                 connected=self._link is not None,
                 trouble=self._trouble,
-                word=described,
+                word="off" if self._shared_memory == "off" else (self._word_trouble or "read"),
+                verdict=verdict,
                 permits=view.permits,
                 stale=view.stale,
                 invalid=self._invalid,
