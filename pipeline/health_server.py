@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 
 from aiohttp import web
@@ -51,7 +52,7 @@ class HealthServer:
             await web.TCPSite(self._runner, host, port, reuse_address=True).start()
         except OSError as error:
             raise UsageFailure(
-                f"cannot serve health on {host}:{port}: {error.strerror or error}",
+                f"cannot serve health on {host}:{port}: {os.strerror(error.errno) if error.errno else error}",
                 f"end what holds the port (`ss -ltnp 'sport = :{port}'`), "
                 "or choose other ports: telemetry.http_port_base (0 = free ports)",
             ) from None

@@ -103,7 +103,8 @@ def last_error(log_path: Path) -> str:
                 return line.strip()
             continue
         if isinstance(entry, dict) and entry.get("level") in ("error", "warning"):
-            words = [str(entry.get("event", "")), str(entry.get("error", "")), str(entry.get("fix", ""))]
+            what = str(entry.get("error") or entry.get("event", ""))
+            fix = f" ({entry['fix']})" if entry.get("fix") else ""
             trace = str(entry.get("exception", "")).strip().splitlines()
-            return ": ".join(word for word in [*words, *trace[-1:]] if word)
+            return what + fix + (f": {trace[-1]}" if trace else "")
     return ""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from pipeline.errors import Failure
+from pipeline.errors import Failure, UsageFailure
 from pipeline.nats_server import EmbeddedNats, NatsServerError
 from pipeline.sections import SupervisorSection
 
@@ -52,7 +52,13 @@ class ServerKeeper:
         try:
             await asyncio.to_thread(self.server.start)
         except NatsServerError as error:
-            raise Failure(f"the embedded NATS server did not start: {error}") from error
+            what = f"the embedded NATS server did not start: {error}"
+            if error.reason == "port_in_use":
+                fix = (
+                    "nats.embedded_port=0 takes a free port; nats.url=nats://HOST:PORT uses a server that runs already"
+                )
+                raise UsageFailure(what, fix) from error
+            raise Failure(what) from error
         self._started_at = time.monotonic()
         self._say(State.READY, self.server.url)
         return self.server.url

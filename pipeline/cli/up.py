@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
+from pipeline import run_files
 from pipeline.cli import settings
 from pipeline.cli.output import JsonOption, print_json, print_line
 from pipeline.config import Config
-from pipeline.errors import ExitCode, Failure, UsageFailure
-from pipeline.supervisor import Event, State, Supervisor
+from pipeline.errors import ExitCode, Failure, Refused, UsageFailure
+from pipeline.supervisor import SERVER, Event, State, Supervisor
 
 
 def up(
@@ -29,6 +30,12 @@ def up(
     names = list(config.supervisor.workers)
     if unknown := [name for name in only or [] if name not in names]:
         raise UsageFailure(f"no worker {unknown[0]!r} in supervisor.workers", f"it holds: {', '.join(names)}")
+    if running := run_files.read(config, SERVER):
+        raise Refused(
+            f"this pipeline is already up: process {running.pid}, {running.url}",
+            "`pipeline status` shows it; a second one beside it needs its own shm.namespace, telemetry.http_port_base "
+            "and system_manager.port",
+        )
     raise typer.Exit(asyncio.run(_up(config, [name for name in names if not only or name in only], as_json=json)))
 
 
