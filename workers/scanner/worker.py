@@ -96,10 +96,19 @@ class Scanner:
                     self.context.health.degraded("the quote core is silent: nothing is emitted", cause="quotes")
                 elif committed:
                     self.context.health.recovered(cause="quotes")
-                    await self._publish(self.scan(shared), shared)
+                    await self._handle(shared)
                 committed = await watch.wait(LOOK_S)
         finally:
             watch.close()
+
+    async def _handle(self, shared: SharedQuotes) -> None:
+        """Search and publish; for the health message a commit counts as the message that it is."""
+        counters = self.context.bus.counters
+        counters.received += 1
+        scan = self.scan(shared)
+        counters.latencies_ns.append(scan.duration_ns)
+        await self._publish(scan, shared)
+        counters.handled += 1
 
     def scan(self, shared: SharedQuotes) -> Scan:
         """Read what changed and search the cycles through it."""
