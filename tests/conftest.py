@@ -82,3 +82,12 @@ async def connect(nats_config: Config) -> AsyncIterator[Connect]:
 async def bus(connect: Connect) -> Bus:
     """One connection with fresh, empty streams."""
     return await connect()
+
+
+@pytest.fixture(scope="session")
+def recorded_data() -> Path:
+    """Return the folder of recordings; tests that need it are marked `recorded` and skip where it is absent."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no recordings in {folder}")
+    return folder

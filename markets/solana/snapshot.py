@@ -56,6 +56,8 @@ def load_snapshot(path: str | Path) -> list[PoolAccounts]:
             pools[address] = data
         elif kind in _WHIRLPOOL_OF_ARRAY:
             offset = _WHIRLPOOL_OF_ARRAY[kind]
+            if len(data) < offset + 32:
+                raise SnapshotError(f"{path}: tick array {address} has only {len(data)} bytes")
             owner = base58.b58encode(data[offset : offset + 32]).decode()
             arrays.setdefault(owner, []).append((address, data))
     if not pools:
@@ -77,13 +79,13 @@ def load_snapshot(path: str | Path) -> list[PoolAccounts]:
 
 
 def _accounts(path: Path) -> Iterator[tuple[str, bytes]]:
-    number = 0
+    number = 1
     try:
         with gzip.open(path, "rt", encoding="ascii", newline="") as lines:
-            for number, row in enumerate(csv.reader(lines), start=1):  # noqa: B007  (named in the error below)
-                address, encoded = row
+            for address, encoded in csv.reader(lines):
                 yield address, base64.b64decode(encoded, validate=True)
+                number += 1
     except OSError as error:
         raise SnapshotError(f"{path} can not be read as a gzipped file: {error}") from error
     except (ValueError, EOFError, binascii.Error, csv.Error) as error:
-        raise SnapshotError(f"{path}, line {number + 1}: not `pubkey,base64` ({error})") from error
+        raise SnapshotError(f"{path}, line {number}: not `pubkey,base64` ({error})") from error

@@ -105,7 +105,12 @@ def whirlpool_account(
 
 
 def whirlpool_accounts(
-    ranges: list[tuple[int, int, int]], *, tick: int = 0, spacing: int = 64, dynamic: bool = False, pool: str = POOL,
+    ranges: list[tuple[int, int, int]],
+    *,
+    tick: int = 0,
+    spacing: int = 64,
+    dynamic: bool = False,
+    pool: str = POOL,
     **options: object,
 ) -> list[Raw]:
     """A pool with positions (lower tick, upper tick, liquidity), its liquidity what they add up to at its tick."""
@@ -128,8 +133,16 @@ def whirlpool_accounts(
 
 
 def amm_v4_accounts(
-    coin: int, pc: int, *, owed: tuple[int, int] = (0, 0), fee: tuple[int, int] = (25, 10_000), status: int = 6,
-    open_time: int = 0, pool: str = POOL, mints: tuple[str, str] = (MINT_A, MINT_B), owner: str = TOKEN,
+    coin: int,
+    pc: int,
+    *,
+    owed: tuple[int, int] = (0, 0),
+    fee: tuple[int, int] = (25, 10_000),
+    status: int = 6,
+    open_time: int = 0,
+    pool: str = POOL,
+    mints: tuple[str, str] = (MINT_A, MINT_B),
+    owner: str = TOKEN,
 ) -> list[Raw]:
     data = bytearray(752)
     struct.pack_into("<Q", data, 0, status)

@@ -291,10 +291,8 @@ def step(
     other_amount = needed(other(after, not exact_in))
     fixed_amount = needed(fixed(after, exact_in))
     amount_in, amount_out = (fixed_amount, other_amount) if exact_in else (other_amount, min(fixed_amount, left))
-    if exact_in and after != target:
-        fee = left - amount_in
-    else:
-        fee = ceil_div(amount_in * fee_rate, 1_000_000 - fee_rate)
+    rest = exact_in and after != target
+    fee = left - amount_in if rest else ceil_div(amount_in * fee_rate, 1_000_000 - fee_rate)
     if fee > U64:
         raise SwapFails("fee too large")
     return amount_in, amount_out, fee, after

@@ -2,6 +2,8 @@
 
 pub mod account;
 pub mod error;
+#[cfg(test)]
+mod fuzz_tests;
 mod info;
 pub mod python;
 pub mod raydium_cpmm;

@@ -15,9 +15,7 @@ const UNIT: u128 = 1_000_000;
 mod pool {
     pub const CONFIG: usize = 8;
     pub const VAULTS: [usize; 2] = [72, 104];
-    pub const LP_MINT: usize = 136;
     pub const MINTS: [usize; 2] = [168, 200];
-    pub const OBSERVATION: usize = 296;
     pub const STATUS: usize = 329;
     pub const PROTOCOL_FEES: [usize; 2] = [341, 349];
     pub const FUND_FEES: [usize; 2] = [357, 365];
@@ -129,18 +127,7 @@ impl RaydiumCpmm {
             key_at(data, pool::VAULTS[0])?,
             key_at(data, pool::VAULTS[1])?,
         ];
-        let ignored = [
-            address,
-            config_key,
-            key_at(data, pool::OBSERVATION)?,
-            key_at(data, pool::LP_MINT)?,
-        ];
-        for account in accounts
-            .iter()
-            .filter(|account| !ignored.contains(&account.address))
-        {
-            token::check_companion(account, &vaults, &mints)?;
-        }
+        token::check_companions(accounts, &vaults, &mints)?;
         let owed = |side: usize| -> Result<u64, Refused> {
             let parts = [
                 pool::PROTOCOL_FEES[side],

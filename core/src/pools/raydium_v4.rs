@@ -16,8 +16,6 @@ const COIN_VAULT: usize = 336;
 const PC_VAULT: usize = 368;
 const COIN_MINT: usize = 400;
 const PC_MINT: usize = 432;
-/// LP mint, open orders, market, market program, target orders: known companions that no quote needs.
-const IGNORED: [usize; 5] = [464, 496, 528, 560, 592];
 
 const SWAP_ONLY: u64 = 6;
 const WAITING_TRADE: u64 = 7;
@@ -84,15 +82,7 @@ impl RaydiumV4 {
         }
         let (coin, pc) = (key_at(data, COIN_MINT)?, key_at(data, PC_MINT)?);
         let (coin_vault, pc_vault) = (key_at(data, COIN_VAULT)?, key_at(data, PC_VAULT)?);
-        let ignored = IGNORED
-            .iter()
-            .map(|offset| key_at(data, *offset))
-            .collect::<Result<Vec<_>, _>>()?;
-        for account in accounts {
-            if account.address != address && !ignored.contains(&account.address) {
-                token::check_companion(account, &[coin_vault, pc_vault], &[coin, pc])?;
-            }
-        }
+        token::check_companions(accounts, &[coin_vault, pc_vault], &[coin, pc])?;
         for vault in [coin_vault, pc_vault] {
             if !token::is_classic(find(vault, "vault")?) {
                 return refuse(

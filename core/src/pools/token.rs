@@ -10,6 +10,7 @@ const ACCOUNT_LENGTH: usize = 165;
 const MINT_LENGTH: usize = 82;
 const BALANCE: usize = 64;
 const STATE: usize = 108;
+const FROZEN: u8 = 2;
 const MINT_INITIALIZED: usize = 45;
 const TRANSFER_FEE_CONFIG: u16 = 1;
 const TRANSFER_FEE_AMOUNT: u16 = 2;
@@ -60,7 +61,7 @@ impl TransferFee {
     }
 }
 
-/// A token account's balance, checked to be an initialized, unfrozen account of `mint` under a token program.
+/// A token account's balance, checked to be an unfrozen account of `mint` under a token program.
 pub fn vault_balance(account: &Account, mint: Pubkey) -> Result<u64, Refused> {
     let (address, data) = (account.address, &account.data);
     let is_2022 = is_token_2022(account)?;
@@ -79,14 +80,11 @@ pub fn vault_balance(account: &Account, mint: Pubkey) -> Result<u64, Refused> {
             format!("vault {address} holds another mint than the pool's {mint}"),
         );
     }
-    match u8_at(data, STATE)? {
-        1 => u64_at(data, BALANCE),
-        2 => refuse("frozen_vault", format!("vault {address} is frozen")),
-        state => refuse(
-            "bad_vault",
-            format!("vault {address} has the state {state}"),
-        ),
+    // An account that was never initialized has no mint, so it does not come this far.
+    if u8_at(data, STATE)? == FROZEN {
+        return refuse("frozen_vault", format!("vault {address} is frozen"));
     }
+    u64_at(data, BALANCE)
 }
 
 fn is_token_2022(account: &Account) -> Result<bool, Refused> {
@@ -103,22 +101,20 @@ fn is_token_2022(account: &Account) -> Result<bool, Refused> {
     }
 }
 
-/// Accept an account that stands beside a pool only if it is one of its vaults or mints.
-pub fn check_companion(
-    account: &Account,
+/// Check the accounts beside a pool that are its vaults and mints. Others do not matter to a quote and are kept as they are.
+pub fn check_companions(
+    accounts: &[Account],
     vaults: &[Pubkey; 2],
     mints: &[Pubkey; 2],
 ) -> Result<(), Refused> {
-    if let Some(side) = vaults.iter().position(|vault| *vault == account.address) {
-        vault_balance(account, mints[side]).map(drop)
-    } else if mints.contains(&account.address) {
-        mint_transfer_fee(account, 0).map(drop)
-    } else {
-        refuse(
-            "unexpected_account",
-            format!("{} is no account of this pool", account.address),
-        )
+    for account in accounts {
+        if let Some(side) = vaults.iter().position(|vault| *vault == account.address) {
+            vault_balance(account, mints[side])?;
+        } else if mints.contains(&account.address) {
+            mint_transfer_fee(account, 0)?;
+        }
     }
+    Ok(())
 }
 
 /// The fee that a transfer of `mint` costs in this epoch.

@@ -6,8 +6,6 @@ mod size;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ruint::aliases::U256;
-
 use self::size::{Leg, Sized};
 use crate::pools::Pool;
 use crate::pools::account::Pubkey;
@@ -73,15 +71,6 @@ fn pair_of(tokens: (Pubkey, Pubkey)) -> (Pubkey, Pubkey) {
     (tokens.0.min(tokens.1), tokens.0.max(tokens.1))
 }
 
-fn to_float(value: U256) -> f64 {
-    let scale = 18_446_744_073_709_551_616.0;
-    value
-        .as_limbs()
-        .iter()
-        .rev()
-        .fold(0.0, |sum, limb| sum * scale + *limb as f64)
-}
-
 impl Searcher {
     /// Search for cycles that start in one of these tokens, the first of them where a cycle has several.
     pub fn new(settlement: Vec<Pubkey>) -> Self {
@@ -111,7 +100,7 @@ impl Searcher {
         }
         let rates = [false, true].map(|a_to_b| {
             let (taken, given) = pool.marginal_rate(a_to_b, None);
-            to_float(taken) / to_float(given)
+            size::to_float(taken) / size::to_float(given)
         });
         self.entries.insert(
             id,

@@ -1,12 +1,19 @@
 //! The best size of one cycle: bisection on the sign of the marginal profit, then the integers around it.
 
 use ruint::Uint;
+use ruint::aliases::U256;
 
 use crate::pools::error::QuoteError;
 use crate::pools::{Movement, Order, Pool};
 
 /// Wide enough for the product of three marginal rates.
 type Product = Uint<768, 12>;
+
+/// A float this far from 1 tells on which side of 1 the exact value lies.
+const TELLING: f64 = 1e-9;
+
+/// Under so many units of the token between the legs, rounding moves the profit visibly.
+const COARSE: u64 = 10_000;
 
 /// One leg of a cycle.
 #[derive(Clone, Copy)]
@@ -27,6 +34,13 @@ impl Sized {
     fn profit(&self) -> i128 {
         i128::from(self.amount_out) - i128::from(self.amount_in)
     }
+
+    /// What the first leg gives.
+    fn bought(&self) -> u64 {
+        self.movements
+            .first()
+            .map_or(0, |movement| movement.amount_out)
+    }
 }
 
 /// Where an amount stands against the best one.
@@ -35,18 +49,38 @@ enum Side {
     TooLarge,
 }
 
-/// True when the next unit put into the cycle brings more than one back: the product of its marginal rates passes 1.
+/// What the next unit put into the cycle brings back, and whether that is surely more than one.
 ///
-/// `after` holds what the legs moved so far, or nothing for an untouched cycle.
-pub fn next_unit_pays(legs: &[Leg<'_>], after: Option<&[Movement]>) -> bool {
-    let (mut taken, mut given) = (Product::ONE, Product::ONE);
-    for (position, leg) in legs.iter().enumerate() {
+/// `after` holds what the legs moved so far, or nothing for an untouched cycle. The float guides the search; where it
+/// is too close to 1 to tell, the exact fractions do.
+fn next_unit(legs: &[Leg<'_>], after: Option<&[Movement]>) -> (f64, bool) {
+    let fractions = legs.iter().enumerate().map(|(position, leg)| {
         let moved = after.and_then(|after| after.get(position));
-        let (numerator, denominator) = leg.pool.marginal_rate(leg.a_to_b, moved);
+        leg.pool.marginal_rate(leg.a_to_b, moved)
+    });
+    let brings: f64 = fractions
+        .clone()
+        .map(|(taken, given)| to_float(taken) / to_float(given))
+        .product();
+    if (brings - 1.0).abs() > TELLING {
+        return (brings, brings > 1.0);
+    }
+    let (mut taken, mut given) = (Product::ONE, Product::ONE);
+    for (numerator, denominator) in fractions {
         taken = taken.wrapping_mul(Product::from(numerator));
         given = given.wrapping_mul(Product::from(denominator));
     }
-    taken > given
+    (brings, taken > given)
+}
+
+/// The nearest float, give or take a few units in its last place.
+pub fn to_float(value: U256) -> f64 {
+    let scale = 18_446_744_073_709_551_616.0;
+    value
+        .as_limbs()
+        .iter()
+        .rev()
+        .fold(0.0, |sum, limb| sum * scale + *limb as f64)
 }
 
 /// Run the cycle at this size. A leg that does not take all it is given makes the size too large.
@@ -85,80 +119,181 @@ fn side_of(error: &QuoteError) -> Side {
 
 /// The most profitable size up to `maximum`, before costs; `None` when no size brings more than it takes.
 pub fn best(legs: &[Leg<'_>], maximum: u64) -> Option<Sized> {
-    if maximum == 0 || !next_unit_pays(legs, None) {
+    let (brings, pays) = next_unit(legs, None);
+    if maximum == 0 || !pays {
         return None;
     }
-    let pays = |amount| match run(legs, amount) {
-        Ok(sized) => next_unit_pays(legs, Some(&sized.movements)),
-        Err(Side::TooSmall) => true,
-        Err(Side::TooLarge) => false,
+    let mut bracket = Bracket {
+        legs,
+        low: 0,
+        high: maximum.saturating_add(1),
+        points: [(0, brings.sqrt().recip()), (0, f64::NAN)],
     };
-    // `low` pays, `high` does not. Within a millionth of the best size the profit is flat: the polish does the rest.
-    let (mut low, mut high) = (0, maximum);
-    if pays(maximum) {
-        low = maximum;
-    } else {
-        while high - low > 1.max(low >> 20) {
-            let middle = low + (high - low) / 2;
-            if pays(middle) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-    }
-    polish(legs, low, high, maximum).filter(|sized| sized.profit() > 0)
+    bracket.close();
+    polish(legs, bracket.low, maximum).filter(|sized| sized.profit() > 0)
 }
 
-/// Try the integers that matter around the bracket, and keep the best, the smallest of equals.
-///
-/// Amounts between two that buy the same of the next token only cost more, so for a few amounts bought by the first
-/// leg the least amount that buys them is tried.
-fn polish(legs: &[Leg<'_>], low: u64, high: u64, maximum: u64) -> Option<Sized> {
-    let mut best: Option<Sized> = None;
-    let mut consider = |amount: u64| -> Option<u64> {
-        if amount == 0 || amount > maximum {
-            return None;
+/// The next unit pays at `low` and does not at `high`.
+struct Bracket<'a> {
+    legs: &'a [Leg<'a>],
+    low: u64,
+    high: u64,
+    /// The last two sizes that could be run, with one over the root of what the next unit brought there.
+    points: [(u64, f64); 2],
+}
+
+impl Bracket<'_> {
+    /// Narrow the bracket to this size; true when the next unit pays there.
+    fn probe(&mut self, amount: u64) -> bool {
+        let pays = match run(self.legs, amount) {
+            Ok(sized) => {
+                let (brings, pays) = next_unit(self.legs, Some(&sized.movements));
+                self.points = [(amount, brings.sqrt().recip()), self.points[0]];
+                pays
+            }
+            Err(side) => matches!(side, Side::TooSmall),
+        };
+        if pays {
+            self.low = amount;
+        } else {
+            self.high = amount;
         }
-        let sized = run(legs, amount).ok()?;
-        let bought = sized.movements.first().map(|movement| movement.amount_out);
-        let key = |sized: &Sized| (sized.profit(), std::cmp::Reverse(sized.amount_in));
-        if best.as_ref().is_none_or(|best| key(&sized) > key(best)) {
-            best = Some(sized);
-        }
-        bought
-    };
-    let mut bought = None;
-    for amount in [low, low + (high - low) / 2, high] {
-        bought = consider(amount).or(bought);
+        pays
     }
-    let first = legs.first()?;
-    if let Some(bought) = bought {
-        for wanted in bought.saturating_sub(3)..=bought.saturating_add(3) {
-            let order = Order {
-                a_to_b: first.a_to_b,
-                amount: wanted,
-                exact_in: false,
-                sqrt_price_limit: 0,
+
+    /// Find the two neighbouring sizes between which the sign of the marginal profit changes.
+    fn close(&mut self) {
+        let near_is_low = self.approach();
+        // The guess is near: step away from it until the sign changes, then halve.
+        let mut step = 1u64;
+        loop {
+            let outward = if near_is_low {
+                self.low
+                    .checked_add(step)
+                    .filter(|amount| *amount < self.high)
+            } else {
+                self.high
+                    .checked_sub(step)
+                    .filter(|amount| *amount > self.low)
             };
-            if let Ok(movement) = first.pool.quote(order) {
-                consider(movement.amount_in);
-                consider(movement.amount_in.saturating_add(1));
+            let Some(amount) = outward else {
+                break;
+            };
+            if self.probe(amount) != near_is_low {
+                break;
+            }
+            step = step.saturating_mul(4);
+        }
+        while self.high - self.low > 1 {
+            self.probe(self.low + (self.high - self.low) / 2);
+        }
+    }
+
+    /// Come near the best size in few probes; true when the last one paid.
+    ///
+    /// Along constant products, one over the root of the marginal rate is linear in the size, and a chain of such
+    /// swaps is one again: the line through two probes meets 1 at the best size, or in its neighbourhood where ticks
+    /// are crossed. The guess only says where to look; the sign found there counts.
+    fn approach(&mut self) -> bool {
+        let mut pays = true;
+        for _ in 0..8 {
+            if self.high - self.low <= 1 {
+                break;
+            }
+            let [(last, one), (before, other)] = self.points;
+            let slope = (one - other) / (last as f64 - before as f64);
+            let guess = last as f64 + (1.0 - one) / slope;
+            let amount = if guess > self.low as f64 && guess < self.high as f64 {
+                guess as u64
+            } else if self.low == 0 {
+                // Nothing is known of the scale yet: small enough not to run out of liquidity.
+                self.high.min(1 << 20) / 2
+            } else {
+                self.low
+                    .saturating_mul(16)
+                    .min(self.low + (self.high - self.low) / 2)
+            }
+            .clamp(self.low + 1, self.high - 1);
+            pays = self.probe(amount);
+            if amount.abs_diff(last) <= 2 {
+                break;
+            }
+        }
+        pays
+    }
+}
+
+/// Try the integers that matter around a size, and keep the best, the smallest of equals.
+///
+/// Amounts between two that buy the same of the next token only cost more, so what is varied is the amount bought by
+/// the first leg, and the least amount that buys it is tried.
+fn polish(legs: &[Leg<'_>], around: u64, maximum: u64) -> Option<Sized> {
+    let first = legs.first()?;
+    let mut best: Option<Sized> = None;
+    let consider = |best: &mut Option<Sized>, amount: u64| {
+        if amount == 0 || amount > maximum {
+            return;
+        }
+        if let Ok(sized) = run(legs, amount) {
+            let key = |sized: &Sized| (sized.profit(), std::cmp::Reverse(sized.amount_in));
+            if best.as_ref().is_none_or(|best| key(&sized) > key(best)) {
+                *best = Some(sized);
+            }
+        }
+    };
+    let buying = |best: &mut Option<Sized>, wanted: u64| {
+        let order = Order {
+            a_to_b: first.a_to_b,
+            amount: wanted,
+            exact_in: false,
+            sqrt_price_limit: 0,
+        };
+        if let Ok(movement) = first.pool.quote(order) {
+            consider(best, movement.amount_in);
+            consider(best, movement.amount_in.saturating_add(1));
+        }
+    };
+    consider(&mut best, around);
+    consider(&mut best, around.saturating_add(1));
+    let mut bought = best.as_ref()?.bought();
+    for near in 0..=2 {
+        buying(&mut best, bought.saturating_sub(near));
+        buying(&mut best, bought.saturating_add(near));
+    }
+    // Of few units one is worth much, and the rounding of fees makes a saw of the profit: look further around.
+    if bought < COARSE {
+        for _ in 0..8 {
+            bought = best.as_ref()?.bought();
+            for step in (0..)
+                .map(|power| 1u64 << power)
+                .take_while(|step| *step <= bought / 16 + 1)
+            {
+                buying(&mut best, bought.saturating_sub(step));
+                buying(&mut best, bought.saturating_add(step));
+            }
+            if best.as_ref()?.bought() == bought {
+                break;
             }
         }
     }
-    let around = best.as_ref()?.amount_in;
-    let mut refined = best.clone();
-    for amount in around.saturating_sub(2)..=around.saturating_add(2).min(maximum) {
-        if let Ok(sized) = run(legs, amount.max(1)) {
-            let better = refined.as_ref().is_none_or(|best| {
-                (sized.profit(), std::cmp::Reverse(sized.amount_in))
-                    > (best.profit(), std::cmp::Reverse(best.amount_in))
-            });
-            if better {
-                refined = Some(sized);
+    best.map(|best| trim(legs, best))
+}
+
+/// The least amount that brings as much.
+fn trim(legs: &[Leg<'_>], mut best: Sized) -> Sized {
+    let mut step = 1u64;
+    while step > 0 {
+        let less = best
+            .amount_in
+            .checked_sub(step)
+            .filter(|amount| *amount > 0);
+        match less.map(|amount| run(legs, amount)) {
+            Some(Ok(sized)) if sized.amount_out >= best.amount_out => {
+                best = sized;
+                step = step.saturating_mul(2);
             }
+            _ => step /= 2,
         }
     }
-    refined
+    best
 }

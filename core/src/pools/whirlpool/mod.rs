@@ -75,11 +75,6 @@ impl Whirlpool {
         let mut starts = Vec::new();
         for account in accounts.iter().filter(|account| account.address != address) {
             if account.owner != program {
-                super::token::check_companion(
-                    account,
-                    &[fields.vault_a, fields.vault_b],
-                    &[fields.mint_a, fields.mint_b],
-                )?;
                 continue;
             }
             match layout::kind_of(&account.data) {
@@ -107,15 +102,14 @@ impl Whirlpool {
                         fields.tick_spacing,
                     )?);
                 }
-                Kind::Oracle => {}
-                Kind::Pool | Kind::Other => {
-                    return refuse(
-                        "wrong_discriminator",
-                        format!("{} is neither a tick array nor the oracle", account.address),
-                    );
-                }
+                Kind::Oracle | Kind::Pool | Kind::Other => {}
             }
         }
+        let (vaults, mints) = (
+            [fields.vault_a, fields.vault_b],
+            [fields.mint_a, fields.mint_b],
+        );
+        super::token::check_companions(accounts, &vaults, &mints)?;
         ticks.sort_unstable_by_key(|tick| tick.index);
         let fee_of =
             |mint, vault| super::token::transfer_fee_of(accounts, mint, vault, clock.epoch());

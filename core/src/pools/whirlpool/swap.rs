@@ -59,8 +59,7 @@ impl Sequence {
         let step = if a_to_b { -span } else { span };
         let last_start = (0..3)
             .map(|position| base + shift * span + position * step)
-            .filter(|start| start + span > MIN_TICK && *start < MAX_TICK)
-            .next_back()
+            .rfind(|start| start + span > MIN_TICK && *start < MAX_TICK)
             .ok_or(quote_error("invalid_tick_array_sequence"))?;
         Ok(Self {
             last_start,
