@@ -288,3 +288,27 @@ async def test_a_new_market_on_a_kept_store_begins_after_the_slots_of_the_old_on
         found = await opportunities(bus)
         assert max(opportunity.slot for opportunity in found) > old
         assert len({opportunity.id for opportunity in found}) == len(found)
+
+
+async def test_a_truncated_table_is_named_by_the_scanner_and_replaced_by_the_quote_core(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
+        await until(stage, bus, lambda update: update.slot >= 3)
+        for process in stage.processes:
+            process.kill()
+            process.wait()
+        path = stage.config().shm_directory / "quotes-internal"
+        whole = path.read_bytes()
+        path.unlink()
+        path.write_bytes(whole[:5000])
+        stage.start("scanner")
+
+        async def named() -> bool:
+            healths = await bus.last("metrics.health.scanner")
+            return any("cannot be read" in health.detail for _, health in healths)  # type: ignore[union-attr]
+
+        await eventually(named, what="the scanner to say so", logs=stage.logs)
+        stage.start("quote_core")
+        stage.start("market")
+        before = await slot_of(bus)
+        assert before is not None
+        await until(stage, bus, lambda update: update.slot > before.slot + 5)
