@@ -194,7 +194,8 @@ def _toml_value(value: object) -> str:
         return "{" + ", ".join(f"{json.dumps(str(k))} = {_toml_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False, default=str)
+    # JSON's strings and numbers are TOML's, but for this one character.
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 
 def _user_file(given: Path | None, env: Mapping[str, str]) -> Path | None:

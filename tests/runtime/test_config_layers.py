@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -244,6 +244,7 @@ def test_unknown_keys_never_pass(key: str, value: str) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(TEXTS), st.text(max_size=40), max_size=4))
+@example({"market.recorded_path": "\x7f\n\r\t\"'\\\u2028"})
 def test_a_written_configuration_is_read_back_the_same(overrides: dict[str, str]) -> None:
     """What a supervisor writes for its children is what they run with."""
     try:

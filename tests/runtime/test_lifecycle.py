@@ -50,7 +50,7 @@ async def observer(config: Config) -> AsyncIterator[Bus]:
     await bus.close()
 
 
-async def ended(process: Process, within_s: float = 10.0) -> int:
+async def ended(process: Process, within_s: float = 30.0) -> int:
     return await asyncio.to_thread(process.popen.wait, within_s)
 
 
