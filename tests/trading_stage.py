@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from nats.js.errors import NotFoundError
 
 from pipeline.bus import Bus
@@ -44,6 +45,17 @@ class Stage:
         for spec in TABLE:
             with contextlib.suppress(NotFoundError):
                 await bus.js.delete_stream(spec.name)
+        await reconcile(bus.js)
+        await bus.close()
+
+    async def restart_server(self) -> None:
+        """Kill the server and start it again; what stood in memory alone is made anew, as the supervisor does."""
+        if self.server is None:
+            pytest.skip("the server is not ours to kill")
+        await asyncio.to_thread(self.server.kill)
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(self.server.start)
+        bus = await self.bus("admin")
         await reconcile(bus.js)
         await bus.close()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 from trading_stage import Stage, eventually, everything
 
 from pipeline.bus import Bus
@@ -100,6 +101,27 @@ async def test_killed_while_booking_it_goes_on_where_it_stopped(stage: Stage, bu
     assert await stage.stop(live) == 0
     # Nothing was without its plan, nothing was wrong.
     assert not await everything(bus, "METRICS", "metrics.anomaly.>")
+
+
+async def test_server_and_database_go_away_and_come_back(stage: Stage, bus: Bus, url: str) -> None:
+    live = stage.start("auditor")
+    await bus.publish(a_plan(1))
+    await bus.publish(a_result(1, gross=6_000))
+    await booked(stage, url, 1)
+    if url.startswith("postgresql"):
+        engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+        with engine.connect() as connection:
+            end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+            connection.execute(text(end + "current_database()"))
+        engine.dispose()
+    else:
+        await stage.restart_server()
+    await bus.publish(a_plan(2))
+    await bus.publish(a_result(2, gross=6_000))
+    report = await booked(stage, url, 2)
+    assert report.tokens[0]["executions"] == 2
+    assert live.poll() is None
+    assert await stage.stop(live) == 0
 
 
 async def test_rebuilding_from_the_stream_gives_the_same(stage: Stage, bus: Bus, url: str) -> None:

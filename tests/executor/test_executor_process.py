@@ -166,6 +166,40 @@ async def test_halted_late_and_nonsense(stage: Stage, bus: Bus) -> None:
     assert await stage.stop(process) == 0
 
 
+async def test_the_server_is_killed_while_a_plan_waits_to_land(stage: Stage, bus: Bus) -> None:
+    process = stage.start("executor")
+    await ready(stage, bus)
+    claims = await Claims.open(bus)
+    await bus.publish(a_plan(1))
+    await eventually(lambda: claims.get(a_plan(1).id), what="a claim", logs=stage.logs)
+    await stage.restart_server()
+    [result] = await settled(stage, bus, 1, 11)
+    assert result.status == ExecutionStatus.FILLED
+    await eventually(lambda: _none_left(bus), what="acknowledgement", logs=stage.logs)
+    assert process.poll() is None
+    assert await stage.stop(process) == 0
+
+
+async def test_no_more_plans_are_claimed_than_may_be_in_flight(stage: Stage, bus: Bus) -> None:
+    stage.start("executor", **{"executor.max_in_flight": 4})
+    await ready(stage, bus)
+    for number in range(20):
+        await bus.publish(a_plan(number))
+    await eventually(lambda: _claimed(bus, 4), what="four claims", logs=stage.logs)
+    await asyncio.sleep(0.5)
+    assert await _claimed(bus, 4)
+    assert not await _claimed(bus, 5)
+    info = await bus.js.consumer_info("PLANNED", "executor")
+    assert info.config.max_ack_pending is not None
+    assert info.num_ack_pending is not None
+    assert info.num_ack_pending <= info.config.max_ack_pending
+    assert len(await settled(stage, bus, 20, 11)) == 20
+
+
+async def _claimed(bus: Bus, count: int) -> bool:
+    return (await bus.js.stream_info("KV_claims")).state.messages >= count
+
+
 async def test_stopping_lets_what_is_begun_land(stage: Stage, bus: Bus) -> None:
     process = stage.start("executor")
     await ready(stage, bus)

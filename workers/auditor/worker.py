@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from nats.errors import Error as NatsError
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.bus import PublishFailed, ReadFailed
 from pipeline.context import WorkerContext
 from pipeline.crashpoint import crashpoint
+from pipeline.errors import Failure
 from pipeline.ledger import Ledger, Span
 from workers.auditor.desk import Desk
 from workers.auditor.follow import Item, follow
@@ -74,7 +75,7 @@ async def _keep(context: WorkerContext, name: str, part: Callable[[], Awaitable[
         started = asyncio.get_running_loop().time()
         try:
             await part()
-        except (SQLAlchemyError, PublishFailed, ReadFailed, TimeoutError) as error:
+        except (SQLAlchemyError, Failure, NatsError, OSError) as error:
             words = str(error).splitlines()[0] if str(error) else type(error).__name__
             context.log.error("booking failed; beginning again", part=name, error=words, wait_s=wait_s)
             context.health.degraded(f"books: {words}", cause=f"books {name}")
