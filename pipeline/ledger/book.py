@@ -175,8 +175,8 @@ class Ledger:
         with self._engine.begin() as connection:
             for chunk in _chunks(list(plan_ids)):
                 query = select(Execution.plan_id, Execution.id).where(Execution.plan_id.in_(chunk))
-                for plan_id, result_id in connection.execute(query).tuples():
-                    found.setdefault(plan_id, set()).add(result_id)
+                for row in connection.execute(query):
+                    found.setdefault(row.plan_id, set()).add(row.id)
         return found
 
 

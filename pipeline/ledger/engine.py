@@ -39,6 +39,8 @@ def _address(url: str) -> URL:
         raise LedgerError("auditor.database_url is not a database address", _ADDRESSES) from None
     if backend not in ("sqlite", "postgresql"):
         raise LedgerError(f"auditor.database_url names {backend}", _ADDRESSES)
+    if backend == "sqlite":
+        return address.set(drivername="sqlite")
     if backend == "postgresql":
         try:
             import psycopg  # noqa: F401

@@ -58,8 +58,8 @@ class Reader:
             totals = connection.execute(select(Total).order_by(Total.token)).mappings().all()
             pairs = connection.execute(_by_pair()).mappings().all()
             by_status = select(Execution.status, func.count()).group_by(Execution.status)
-            statuses = dict(connection.execute(by_status).tuples().all())
-            positions = dict(connection.execute(select(Position.stream, Position.sequence)).tuples().all())
+            statuses = {row[0]: row[1] for row in connection.execute(by_status)}
+            positions = {row[0]: row[1] for row in connection.execute(select(Position.stream, Position.sequence))}
         return Report(
             books={name: int(value) for name, value in books.items() if name not in ("id", "layout")},
             positions=positions,
