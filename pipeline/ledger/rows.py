@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.ledger.models import AMOUNT_MAX
-from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, Mode, Protocol
+from pipeline.messages import ExecutionPlan, ExecutionResult, enum_name
 
 _ID_MAX = 64
 
@@ -75,8 +75,8 @@ def execution_row(entry: Entry, value: Valuer, now: int) -> dict[str, Any]:
         "plan_id": result.plan_id,
         "opportunity_id": result.correlation_id,
         "sequence": entry.sequence,
-        "status": enum_name(ExecutionStatus, result.status),
-        "mode": enum_name(Mode, result.mode),
+        "status": enum_name(result.status),
+        "mode": enum_name(result.mode),
         "token": result.token,
         "other_token": others[0] if others else None,
         "amount_in": result.amount_in,
@@ -108,7 +108,7 @@ def fill_rows(result: ExecutionResult) -> list[dict[str, Any]]:
             "execution_id": result.id,
             "position": position,
             "pool": fill.pool,
-            "protocol": enum_name(Protocol, fill.protocol),
+            "protocol": enum_name(fill.protocol),
             "token_in": fill.token_in,
             "token_out": fill.token_out,
             "amount_in": fill.amount_in,
@@ -137,11 +137,3 @@ def plan_row(entry: PlanEntry) -> dict[str, Any]:
         "slot": plan.slot,
         "created_ns": plan.created_ns,
     }
-
-
-def enum_name(kind: Any, value: int) -> str:
-    """Return the name of an enumeration's value; a value this version does not know keeps its number."""
-    try:
-        return str(kind(value).name)
-    except ValueError:
-        return str(int(value))
