@@ -90,7 +90,8 @@ enumeration! {
 
 part! {
     /// One account, as the chain holds it.
-    AccountData slots 3 size 16 {
+    AccountData slots 3 size 16
+    signature "(*, address='', owner='', data=b'')" {
         address: Text = (), slot 0 at 4;
         owner: Text = (), slot 1 at 8;
         data: Blob = (), slot 2 at 12;
@@ -99,7 +100,8 @@ part! {
 
 message! {
     /// Something a person should know.
-    Anomaly "ANOM" slots 10 size 53 {
+    Anomaly "ANOM" slots 10 size 53
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', severity=0, rule='', measured=0.0, limit=0.0, detail='')" {
         id: Text = (), slot 0 at 28;
         correlation_id: Text = (), slot 1 at 32;
         causation_id: Text = (), slot 2 at 36;
@@ -115,7 +117,8 @@ message! {
 
 message! {
     /// An instruction to one worker, or to all.
-    Command "CMND" slots 9 size 41 {
+    Command "CMND" slots 9 size 41
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', kind=0, target='', actor='', reason='')" {
         id: Text = (), slot 0 at 12;
         correlation_id: Text = (), slot 1 at 16;
         causation_id: Text = (), slot 2 at 20;
@@ -130,7 +133,8 @@ message! {
 
 message! {
     /// A message that was given up. The original stays in its stream.
-    DeadLetter "DEAD" slots 14 size 68 {
+    DeadLetter "DEAD" slots 14 size 68
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', stream='', subject='', stream_sequence=0, consumer='', reason='', detail='', attempts=0, digest='', size=0)" {
         id: Text = (), slot 0 at 20;
         correlation_id: Text = (), slot 1 at 24;
         causation_id: Text = (), slot 2 at 28;
@@ -150,7 +154,8 @@ message! {
 
 message! {
     /// A decision to trade, with everything the executor needs.
-    ExecutionPlan "PLAN" slots 26 size 181 {
+    ExecutionPlan "PLAN" slots 26 size 181
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', mode=0, token='', amount_in=0, expected_amount_out=0, min_amount_out=0, expected_profit=0, base_fee=0, priority_fee=0, tip=0, cost=0, confidence=0.0, risk_score=0.0, age_risk=0.0, profit_risk=0.0, confidence_risk=0.0, slippage_risk=0.0, slot=0, planned_ns=0, expires_ns=0, permit_epoch=0, legs=())" {
         id: Text = (), slot 0 at 156;
         correlation_id: Text = (), slot 1 at 160;
         causation_id: Text = (), slot 2 at 164;
@@ -182,7 +187,8 @@ message! {
 
 message! {
     /// The one result of one plan.
-    ExecutionResult "EXEC" slots 28 size 178 {
+    ExecutionResult "EXEC" slots 28 size 178
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', plan_id='', status=0, mode=0, token='', amount_in=0, amount_out=0, gross_profit=0, base_fee=0, priority_fee=0, tip=0, cost=0, net_profit=0, expected_profit=0, slot=0, received_ns=0, claimed_ns=0, gated_ns=0, finished_ns=0, attempt=0, permit_epoch=0, sol_price_usd_e6=0, detail='', fills=())" {
         id: Text = (), slot 0 at 140;
         correlation_id: Text = (), slot 1 at 144;
         causation_id: Text = (), slot 2 at 148;
@@ -216,7 +222,8 @@ message! {
 
 part! {
     /// One swap of a cycle, as filled.
-    Fill slots 8 size 49 {
+    Fill slots 8 size 49
+    signature "(*, pool='', protocol=0, token_in='', token_out='', amount_in=0, amount_out=0, expected_amount_out=0, slot=0)" {
         pool: Text = (), slot 0 at 36;
         protocol: Member<Protocol> = 0, slot 1 at 48;
         token_in: Text = (), slot 2 at 40;
@@ -230,7 +237,8 @@ part! {
 
 message! {
     /// A change of the permit's state, latched in the key-value bucket before it is announced.
-    KillSwitch "KILL" slots 9 size 45 {
+    KillSwitch "KILL" slots 9 size 45
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', state=0, epoch=0, actor='', reason='')" {
         id: Text = (), slot 0 at 20;
         correlation_id: Text = (), slot 1 at 24;
         causation_id: Text = (), slot 2 at 28;
@@ -245,7 +253,8 @@ message! {
 
 part! {
     /// One swap of a cycle, as quoted.
-    Leg slots 10 size 65 {
+    Leg slots 10 size 65
+    signature "(*, pool='', protocol=0, token_in='', token_out='', amount_in=0, amount_out=0, min_amount_out=0, slot=0, quoted_ns=0, price_impact_bps=0.0)" {
         pool: Text = (), slot 0 at 52;
         protocol: Member<Protocol> = 0, slot 1 at 64;
         token_in: Text = (), slot 2 at 56;
@@ -261,7 +270,8 @@ part! {
 
 message! {
     /// A cycle that would have paid at the quotes it was found in.
-    Opportunity "OPPO" slots 20 size 140 {
+    Opportunity "OPPO" slots 20 size 140
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', token='', amount_in=0, amount_out=0, gross_profit=0, base_fee=0, priority_fee=0, tip=0, cost=0, net_profit=0, profit_bps=0.0, confidence=0.0, slot=0, found_ns=0, expires_ns=0, legs=())" {
         id: Text = (), slot 0 at 116;
         correlation_id: Text = (), slot 1 at 120;
         causation_id: Text = (), slot 2 at 124;
@@ -287,7 +297,8 @@ message! {
 
 message! {
     /// A lease: trading is allowed until it runs out, and only in state ACTIVE.
-    Permit "PERM" slots 11 size 61 {
+    Permit "PERM" slots 11 size 61
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', state=0, epoch=0, sequence=0, lease_ns=0, actor='', reason='')" {
         id: Text = (), slot 0 at 36;
         correlation_id: Text = (), slot 1 at 40;
         causation_id: Text = (), slot 2 at 44;
@@ -304,7 +315,8 @@ message! {
 
 message! {
     /// A decision not to trade, with every reason for it.
-    PlanRefusal "REFU" slots 12 size 76 {
+    PlanRefusal "REFU" slots 12 size 76
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', token='', amount_in=0, net_profit=0, risk_score=0.0, slot=0, refused_ns=0, reasons=())" {
         id: Text = (), slot 0 at 52;
         correlation_id: Text = (), slot 1 at 56;
         causation_id: Text = (), slot 2 at 60;
@@ -322,7 +334,8 @@ message! {
 
 message! {
     /// Cumulative accounting after one execution was booked.
-    PnlSnapshot "PNLS" slots 21 size 152 {
+    PnlSnapshot "PNLS" slots 21 size 152
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', token='', executions=0, filled=0, wins=0, gross_profit=0, fees=0, tips=0, cost=0, net_profit=0, expected_profit=0, net_profit_lamports=0, net_profit_usd_e6=0, max_drawdown_lamports=0, drawdown_lamports=0, starting_capital_lamports=0, stream_sequence=0)" {
         id: Text = (), slot 0 at 132;
         correlation_id: Text = (), slot 1 at 136;
         causation_id: Text = (), slot 2 at 140;
@@ -349,7 +362,8 @@ message! {
 
 message! {
     /// The accounts of one pool at one slot: all of them when `complete`, else those that changed.
-    PoolState "POOL" slots 12 size 62 {
+    PoolState "POOL" slots 12 size 62
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pool='', protocol=0, slot=0, write_version=0, observed_ns=0, complete=False, accounts=())" {
         id: Text = (), slot 0 at 36;
         correlation_id: Text = (), slot 1 at 40;
         causation_id: Text = (), slot 2 at 44;
@@ -367,7 +381,8 @@ message! {
 
 message! {
     /// A quote for one direction of one pool.
-    Quote "QUOT" slots 15 size 85 {
+    Quote "QUOT" slots 15 size 85
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pool='', protocol=0, provider='', token_in='', token_out='', amount_in=0, amount_out=0, price_impact_bps=0.0, slot=0, quoted_ns=0)" {
         id: Text = (), slot 0 at 52;
         correlation_id: Text = (), slot 1 at 56;
         causation_id: Text = (), slot 2 at 60;
@@ -388,7 +403,8 @@ message! {
 
 part! {
     /// One reason, with the figure that was measured and the limit it broke.
-    Refusal slots 4 size 25 {
+    Refusal slots 4 size 25
+    signature "(*, reason=0, measured=0.0, limit=0.0, subject='')" {
         reason: Member<RefusalReason> = 0, slot 0 at 24;
         measured: Scalar<f64> = 0.0, slot 1 at 4;
         limit: Scalar<f64> = 0.0, slot 2 at 12;
@@ -398,7 +414,8 @@ part! {
 
 message! {
     /// What one scan of one slot did: lets an observer tell "nothing found" from "not yet looked".
-    ScanReport "SCAN" slots 11 size 64 {
+    ScanReport "SCAN" slots 11 size 64
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', slot=0, pools_changed=0, cycles_examined=0, opportunities=0, duration_ns=0, laps=0)" {
         id: Text = (), slot 0 at 36;
         correlation_id: Text = (), slot 1 at 40;
         causation_id: Text = (), slot 2 at 44;
@@ -415,7 +432,8 @@ message! {
 
 message! {
     /// The market's clock: published after every pool state of the slot, so that a reader that sees it has seen them all.
-    SlotUpdate "SLOT" slots 9 size 49 {
+    SlotUpdate "SLOT" slots 9 size 49
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', slot=0, market_ns=0, pools_changed=0, closing=False)" {
         id: Text = (), slot 0 at 28;
         correlation_id: Text = (), slot 1 at 32;
         causation_id: Text = (), slot 2 at 36;
@@ -430,7 +448,8 @@ message! {
 
 message! {
     /// One worker's health, published every second. Counters count since the process started.
-    WorkerHealth "HLTH" slots 30 size 194 {
+    WorkerHealth "HLTH" slots 30 size 194
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', worker='', instance='', state=0, pid=0, started_ns=0, sequence=0, received=0, handled=0, failed=0, expired=0, duplicates=0, dead_lettered=0, published=0, in_flight=0, rate=0.0, latency_p50_us=0.0, latency_p99_us=0.0, memory_bytes=0, memory_ratio=0.0, cpu_ratio=0.0, rpc_calls=0, rpc_failures=0, permit_state=0, permit_epoch=0, detail='')" {
         id: Text = (), slot 0 at 156;
         correlation_id: Text = (), slot 1 at 160;
         causation_id: Text = (), slot 2 at 164;

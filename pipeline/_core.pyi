@@ -4,7 +4,7 @@ from os import PathLike
 from typing import Final, Literal, Self
 
 # --- codec
-from generated.messages import Buffer, Message
+from generated.messages import Message
 
 INVALID_REASONS: Final[tuple[str, ...]]
 MAX_MESSAGE_BYTES: Final[int]
@@ -19,7 +19,7 @@ class InvalidMessage(ValueError):
     @property
     def detail(self) -> str: ...
 
-def decode(buf: Buffer, /) -> Message:
+def decode(buf: bytes | bytearray | memoryview, /) -> Message:
     """Verify a FlatBuffer and return its message, whichever its identifier names."""
 
 # --- shared memory (core/src/shm); described in pipeline/shm.py and docs/shared-memory.md

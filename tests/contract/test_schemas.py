@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas import evolution, generate
+from schemas import contract, evolution, generate
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = [
@@ -45,14 +47,14 @@ def test_baseline_is_the_present_contract(compiled: Any) -> None:
 
 
 def test_every_message_begins_with_the_same_header(compiled: Any) -> None:
-    for table in generate.contract(compiled).roots:
+    for table in contract.merge(compiled).roots:
         fields = evolution.describe(compiled)["tables"][table.name]["fields"][:5]
         assert [(field["name"], field["type"]) for field in fields] == HEADER, table.name
 
 
 def test_every_field_says_what_it_means_and_every_number_its_unit(compiled: Any) -> None:
     silent, unitless = [], []
-    for message in generate.contract(compiled).messages:
+    for message in contract.merge(compiled).messages:
         for member in message.members:
             text = " ".join(member.doc)
             if not text:
@@ -157,5 +159,11 @@ def test_what_the_codec_does_not_know_is_refused(flatc: str, tmp_path: Path, sch
     (tmp_path / "x.fbs").write_text(f'namespace generated; attribute "identifier"; {schema}')
     out = tmp_path / "out"
     out.mkdir()
-    with pytest.raises(generate.Unsupported, match=re.escape(complaint)):
-        generate.contract(generate.compile_schemas(flatc, tmp_path, out))
+    with pytest.raises(contract.Unsupported, match=re.escape(complaint)):
+        contract.merge(generate.compile_schemas(flatc, tmp_path, out))
+
+
+def test_stubs_tell_the_truth() -> None:
+    command = [sys.executable, "-m", "mypy.stubtest", "--concise", "generated.messages"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -176,7 +176,7 @@ macro_rules! table {
     (
         {
             $(#[doc = $doc:literal])*
-            $name:ident slots $slots:literal size $size:literal {
+            $name:ident slots $slots:literal size $size:literal signature $signature:literal {
                 $($field:ident: $kind:ty = $default:expr, slot $slot:literal at $at:literal;)*
             }
         }
@@ -247,7 +247,7 @@ macro_rules! table {
         #[pymethods]
         impl $name {
             #[new]
-            #[pyo3(signature = (*, $($field = Given(None)),*))]
+            #[pyo3(signature = (*, $($field = Given(None)),*), text_signature = $signature)]
             #[allow(clippy::too_many_arguments)]
             fn new<'py>(py: Python<'py>, $($field: Given<'py>),*) -> PyResult<Self> {
                 Ok(Self {
