@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pipeline.clock import wall_ns
 from pipeline.ledger.engine import LedgerError, first_line, open_engine
@@ -84,7 +84,7 @@ class Ledger:
                     )
                 elif row["starting_capital_lamports"] != starting_capital_lamports:
                     connection.execute(update(Books).values(starting_capital_lamports=starting_capital_lamports))
-        except OperationalError as error:
+        except DBAPIError as error:
             self._engine.dispose()
             raise LedgerError(f"cannot open the books: {first_line(error)}", "check auditor.database_url") from None
         except (LedgerError, SQLAlchemyError):
