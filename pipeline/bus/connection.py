@@ -283,15 +283,13 @@ class Bus:
         """Stop consuming, let handlers and publishes finish, close; return whether everything finished in time."""
         deadline = time.monotonic() + timeout_s
         self._closing = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-        for task in self._tasks:
-            task.cancel()
         stops = [consumer.stop(max(0.0, deadline - time.monotonic())) for consumer, _ in self._consumers]
         finished = all(await asyncio.gather(*stops))
         finished = await self._publisher.drained(deadline - time.monotonic()) and finished
         for watch in self._watches:
             await watch.stop()
+        for task in [*self._tasks, *([self._keeper] if self._keeper is not None else [])]:
+            task.cancel()
         try:
             if self.client.is_connected:
                 await self.client.flush(timeout=1)

@@ -16,7 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ class Consumer:
         self.stream = stream
         self.subject = subject
         self.durable = durable
+        self.deliver_subject = f"deliver.{stream}.{durable}"
         self.max_in_flight = max_in_flight
         self.ack_wait_s = ack_wait_s
         self.memory = Memory()
@@ -86,16 +87,6 @@ class Consumer:
         self._idle.set()
         self._loop = asyncio.get_running_loop()
 
-    @property
-    def deliver_subject(self) -> str:
-        """Return where the server pushes to."""
-        return f"deliver.{self.stream}.{self.durable}"
-
-    @property
-    def behind(self) -> bool:
-        """Tell whether live copies are left alone until the durable consumer has caught up."""
-        return self._behind
-
     async def start(self, *, backlog: bool) -> None:
         """Subscribe; with a backlog the durable consumer goes first."""
         self._behind = backlog
@@ -107,6 +98,8 @@ class Consumer:
 
     async def stop(self, timeout_s: float) -> bool:
         """Take nothing more, wait for the running handlers, hand the rest back; return whether all finished in time."""
+        if self._stopping:
+            return True
         self._stopping = True
         for subscription in self._subscriptions:
             await self._client.unsubscribe_direct(subscription)
@@ -114,15 +107,16 @@ class Consumer:
             self._answer(entry, b"-NAK")
         self._queue.clear()
         self._suspects.clear()
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
-        except TimeoutError:
-            for task in self._tasks:
-                task.cancel()
-            return False
-        finally:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+                if self._tasks:  # dead letters on their way
+                    await asyncio.wait(self._tasks)
+        unfinished = list(self._tasks)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        return self._running == 0 and not unfinished
 
     def catch_up(self) -> None:
         """After a reconnect: let the durable consumer go first, and look soon whether the server still knows it."""

@@ -48,8 +48,9 @@ class Watch:
 
     async def stop(self) -> None:
         """Unsubscribe and cancel the handlers that run."""
-        if self._subscription is not None:
-            await self._bus.client.unsubscribe_direct(self._subscription)
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await self._bus.client.unsubscribe_direct(subscription)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
