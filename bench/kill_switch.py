@@ -30,8 +30,8 @@ from pipeline.messages import PermitState
 from pipeline.nats_server import EmbeddedNats
 from pipeline.permit import PermitStore, Person
 from pipeline.permit.client import connect
-from pipeline.permit.halting import WordHalt, halt, halt_word, resume
-from pipeline.permit.word import word_path
+from pipeline.permit.halting import halt, resume
+from pipeline.permit.word import WordHalt, halt_word, word_path
 from pipeline.sections import Config
 from pipeline.streams import reconcile
 

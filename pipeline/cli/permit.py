@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from pipeline.config import Config
     from pipeline.messages import Permit
-    from pipeline.permit.halting import HaltReport, WordHalt
-    from pipeline.permit.store import Latched, Person
+    from pipeline.permit.change import Latched, Person
+    from pipeline.permit.halting import HaltReport
+    from pipeline.permit.word import WordHalt
 
 _SERVER_TIMEOUT_S = 3.0
 _PERMIT_TIMEOUT_S = 1.5
@@ -172,7 +173,7 @@ class _Resumed:
 
 
 def _person(name: str) -> Person:
-    from pipeline.permit.store import NotAllowedError, Person
+    from pipeline.permit.change import NotAllowedError, Person
 
     try:
         return Person(name)
@@ -181,15 +182,14 @@ def _person(name: str) -> Person:
 
 
 def _check_reason(reason: str) -> None:
-    from pipeline.permit.store import REASON_LENGTH
+    from pipeline.permit.change import REASON_LENGTH
 
     if not reason.strip() or len(reason) > REASON_LENGTH:
         raise UsageFailure(f"a reason of 1 to {REASON_LENGTH} characters is needed", "say why, in a few words")
 
 
 def _halt_word(config: Config, *, reducing: bool) -> WordHalt:
-    from pipeline.permit.halting import WordHalt, halt_word, word_epoch
-    from pipeline.permit.word import word_path
+    from pipeline.permit.word import WordHalt, halt_word, word_epoch, word_path
 
     path = word_path(config.shm_directory)
     if reducing:
@@ -204,8 +204,9 @@ async def _client(config: Config) -> Client:
 
 
 async def _halt(config: Config, person: Person, reason: str, word: WordHalt, wanted: Any) -> _Halted:
+    from pipeline.permit.change import NotAllowedError
     from pipeline.permit.halting import halt as halt_everywhere
-    from pipeline.permit.store import NotAllowedError, PermitStore
+    from pipeline.permit.store import PermitStore
 
     try:
         nc = await _client(config)
@@ -225,8 +226,9 @@ async def _halt(config: Config, person: Person, reason: str, word: WordHalt, wan
 async def _resume(config: Config, person: Person, reason: str, wanted: Any) -> _Resumed:
     from pipeline.messages import Permit, decode
     from pipeline.permit import halting
+    from pipeline.permit.change import LatchError
     from pipeline.permit.link import PERMIT_SUBJECT
-    from pipeline.permit.store import LatchError, PermitStore
+    from pipeline.permit.store import PermitStore
     from pipeline.permit.word import Word, WordError, word_path
 
     try:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nats.aio.client import Client
 
+from pipeline.permit.link import connection_name
+
 if TYPE_CHECKING:
     from pipeline.sections import NatsSection
 
-__all__ = ["connect", "connection_name"]
-
-
-def connection_name(settings: NatsSection, role: str) -> str:
-    """Return the name under which the server reports a connection."""
-    return f"{settings.name}/{role}@{socket.gethostname()}:{os.getpid()}"
+__all__ = ["connect"]
 
 
 async def connect(settings: NatsSection, role: str, *, patient: bool) -> Client:

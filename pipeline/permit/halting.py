@@ -9,34 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.clock import wall_ns
 from pipeline.messages import KillSwitch, PermitState
+from pipeline.permit.change import Latched, LatchError, NotAllowedError, Person, Setter, next_change
 from pipeline.permit.link import SWITCH_SUBJECT
-from pipeline.permit.store import Latched, LatchError, NotAllowedError, PermitStore, Person, Setter, next_change
-from pipeline.permit.word import Word, WordError
+from pipeline.permit.store import PermitStore
+from pipeline.permit.word import WordHalt
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
-__all__ = ["HaltReport", "WordHalt", "announce", "halt", "halt_word", "resume", "word_epoch"]
+__all__ = ["HaltReport", "announce", "halt", "resume"]
 
 _TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class WordHalt:
-    """What halting by the word in shared memory came to; `trouble` is empty where it worked."""
-
-    trouble: str
-    epoch: int = 0
-
-    @property
-    def done(self) -> bool:
-        """Tell whether every gate of this host that reads the word is closed."""
-        return not self.trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +35,6 @@ class HaltReport:
     publish_trouble: str
     latched: Latched | None
     latch_trouble: str
-
-
-def halt_word(path: Path) -> WordHalt:
-    """Halt every gate of this host at once, by the word in shared memory. Needs neither server nor manager."""
-    try:
-        word = Word(path)
-        word.halt()
-    except WordError as error:
-        return WordHalt(str(error) if path.exists() else f"there is none at {path}")
-    return WordHalt("", word_epoch(path))
-
-
-def word_epoch(path: Path) -> int:
-    """Return the epoch of the word in shared memory, 0 where there is none."""
-    try:
-        return Word(path).read().epoch
-    except WordError:
-        return 0
 
 
 async def announce(nc: Client, switch: KillSwitch) -> None:
@@ -87,7 +56,7 @@ async def halt(
     wanted: PermitState = PermitState.HALTED,
     known: Latched | None = None,
 ) -> HaltReport:
-    """Publish and latch a halt whose word in shared memory was already set (see `halt_word`); never raise for a step.
+    """Publish and latch a halt whose word in shared memory was already set (see `word`); never raise for a step.
 
     `known` is what the caller last read of the latch; without it the latch is read first, for the epoch.
     """

@@ -6,6 +6,7 @@ import base64
 import binascii
 import contextlib
 import json
+import os
 import secrets
 import socket
 import ssl
@@ -14,11 +15,14 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.permit.protocol import Frame, Message, Parser, Ping, Pong, ProtocolError, ServerError, ServerInfo
 from pipeline.permit.state import boottime_ns
+
+if TYPE_CHECKING:
+    from pipeline.sections import NatsSection
 
 __all__ = [
     "LATCH_BUCKET",
@@ -221,6 +225,11 @@ class Link:
             raise LinkError(f"cannot send: {error}") from error
         if sent != len(data):
             raise LinkError("cannot send: the server has stopped reading")
+
+
+def connection_name(settings: NatsSection, role: str) -> str:
+    """Return the name under which the server reports a connection."""
+    return f"{settings.name}/{role}@{socket.gethostname()}:{os.getpid()}"
 
 
 def latch_of(reply: Message) -> bytes | None:

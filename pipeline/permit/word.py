@@ -7,12 +7,13 @@ first.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.permit.state import WordReading
 from pipeline.shm import PERMIT, PermitWord, SharedMemoryError
 
-__all__ = ["Word", "WordError", "word_path"]
+__all__ = ["Word", "WordError", "WordHalt", "halt_word", "word_epoch", "word_path"]
 
 
 class WordError(Exception):
@@ -55,3 +56,34 @@ class Word:
             return self._word.halt()
         except SharedMemoryError as error:
             raise WordError(str(error) or type(error).__name__) from error
+
+
+@dataclass(frozen=True, slots=True)
+class WordHalt:
+    """What halting by the word in shared memory came to; `trouble` is empty where it worked."""
+
+    trouble: str
+    epoch: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Tell whether every gate of this host that reads the word is closed."""
+        return not self.trouble
+
+
+def halt_word(path: Path) -> WordHalt:
+    """Halt every gate of this host at once, by the word in shared memory. Needs neither server nor manager."""
+    try:
+        word = Word(path)
+        word.halt()
+    except WordError as error:
+        return WordHalt(str(error) if path.exists() else f"there is none at {path}")
+    return WordHalt("", word_epoch(path))
+
+
+def word_epoch(path: Path) -> int:
+    """Return the epoch of the word in shared memory, 0 where there is none."""
+    try:
+        return Word(path).read().epoch
+    except WordError:
+        return 0

@@ -17,7 +17,8 @@ from pipeline.bus import Bus
 from pipeline.config import ConfigError, load_config
 from pipeline.messages import Anomaly, KillSwitch, PermitState, PnlSnapshot, WorkerHealth, WorkerState
 from pipeline.permit import Latched, NotAllowedError, Person, RefusedBy
-from pipeline.permit.halting import HaltReport, WordHalt
+from pipeline.permit.halting import HaltReport
+from pipeline.permit.word import WordHalt
 from workers.system_manager.control import TOKEN_FILE, application, make_token
 
 TOKEN = "correct-horse-battery-staple"

@@ -12,8 +12,8 @@ from permit_stage import Stage, closed, eventually, logs, opened
 from pipeline.messages import Permit, PermitState, decode
 from pipeline.permit import Allowed, Gate, Latched, PermitStore, Person, Refused, RefusedBy, Rule
 from pipeline.permit.client import connect
-from pipeline.permit.halting import halt, halt_word, resume
-from pipeline.permit.word import Word, word_path
+from pipeline.permit.halting import halt, resume
+from pipeline.permit.word import Word, halt_word, word_path
 
 pytestmark = pytest.mark.integration
 LEASE_S = 0.5

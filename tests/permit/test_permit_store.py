@@ -11,9 +11,10 @@ from permit_stage import Stage
 
 from pipeline.messages import Command, KillSwitch, PermitState
 from pipeline.permit import Latched, LatchError, NotAllowedError, PermitStore, Person, Rule, Startup
+from pipeline.permit.change import next_change
 from pipeline.permit.client import connect
-from pipeline.permit.halting import WordHalt, halt
-from pipeline.permit.store import next_change
+from pipeline.permit.halting import halt
+from pipeline.permit.word import WordHalt
 
 HALTED, REDUCING, ACTIVE = PermitState.HALTED, PermitState.REDUCING, PermitState.ACTIVE
 SETTERS = st.sampled_from([Person("ada"), Rule("drawdown"), Startup("paper"), Startup("live")])

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from pipeline.messages import PermitState
+from pipeline.permit.change import REASON_LENGTH, Latched, NotAllowedError, Person
 from pipeline.permit.halting import HaltReport
-from pipeline.permit.store import REASON_LENGTH, Latched, NotAllowedError, Person
 
 __all__ = ["TOKEN_FILE", "Control", "application", "make_token", "switch_as_dict"]
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from pipeline.clock import wall_ns
 from pipeline.ids import deterministic_id
 from pipeline.messages import Permit, PermitState
-from pipeline.permit.halting import HaltReport, WordHalt, announce, halt, halt_word, word_epoch
+from pipeline.permit.change import Latched, Person, Rule, Setter, Startup
+from pipeline.permit.halting import HaltReport, announce, halt
 from pipeline.permit.link import PERMIT_SUBJECT
 from pipeline.permit.state import boottime_ns
-from pipeline.permit.store import Latched, PermitStore, Person, Rule, Setter, Startup
-from pipeline.permit.word import Word, WordError
+from pipeline.permit.store import PermitStore
+from pipeline.permit.word import Word, WordError, WordHalt, halt_word, word_epoch
 from pipeline.shm import PermitWordWriter, SharedMemoryError
 from workers.system_manager.office import Office
 

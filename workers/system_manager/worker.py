@@ -16,11 +16,12 @@ from pipeline.bus import Backlogged, PublishFailed
 from pipeline.clock import NS_PER_S, wall_ns
 from pipeline.ids import deterministic_id
 from pipeline.messages import Anomaly, InvalidMessage, PermitState, PnlSnapshot, Severity, WorkerHealth
+from pipeline.permit.change import Latched, Person, Rule
 from pipeline.permit.client import connect
 from pipeline.permit.halting import HaltReport
 from pipeline.permit.link import SWITCH_SUBJECT
 from pipeline.permit.state import boottime_ns
-from pipeline.permit.store import Latched, PermitStore, Person, Rule
+from pipeline.permit.store import PermitStore
 from pipeline.permit.word import word_path
 from workers.system_manager.control import application, make_token, switch_as_dict
 from workers.system_manager.office import Office, this_process
