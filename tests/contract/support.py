@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import random
 from typing import Any
 
 import flatbuffers
@@ -58,6 +59,24 @@ def field_values(kind: str) -> st.SearchStrategy[Any]:
 def table_values(table: str) -> st.SearchStrategy[Values]:
     """Values of some or all fields of a table."""
     return st.fixed_dictionaries({}, optional={field["name"]: field_values(field["type"]) for field in TABLES[table]})
+
+
+def a_message(table: str, draw: random.Random) -> dict[str, Any]:
+    """Values for every field of a table, from a seed and without hypothesis."""
+    values: dict[str, Any] = {}
+    for field in TABLES[table]:
+        kind, name = field["type"], field["name"]
+        if kind == "string":
+            values[name] = "".join(draw.choices("abcé€😀", k=draw.randrange(12)))
+        elif kind == "[ubyte]":
+            values[name] = draw.randbytes(draw.randrange(40))
+        elif kind.startswith("["):
+            values[name] = [a_message(kind[1:-1], draw) for _ in range(draw.randrange(4))]
+        elif kind == "bool":
+            values[name] = draw.random() < 0.5
+        else:
+            values[name] = draw.randrange(100)
+    return values
 
 
 def default(field: Values) -> Any:
