@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,7 @@ from pipeline.messages import Leg, Opportunity, PermitState, Protocol, RefusalRe
 from pipeline.permit import Allowed, Refused, RefusedBy
 from workers.planner.cycle import LegQuote, NoQuote
 from workers.planner.decide import Moment, Rules
-from workers.planner.open_plans import Swap
+from workers.planner.open_plans import Pending
 
 JITO = "J1toso1uCk3RLmjorhTtrVwY9HJ7X8V9yYac6Y7kGCPn"
 SLOT_NS = 100_000_000
@@ -29,13 +28,13 @@ class FakePools:
     quoted_ns: int = START_NS + 10 * SLOT_NS
     asked: int = 0
 
-    def quote(self, leg: Leg, amount_in: int, pending: Sequence[Swap] = ()) -> LegQuote | NoQuote:
+    def quote(self, leg: Leg, amount_in: int, pending: Pending | None = None) -> LegQuote | NoQuote:
         self.asked += 1
         pool = self.reserves.get(leg.pool)
         if pool is None or leg.token_in not in pool or leg.token_out not in pool:
             return NoQuote(RefusalReason.QUOTE_MISSING, 0.0, 1.0)
         pool = dict(pool)
-        for swap in pending:
+        for swap in pending.swaps if pending else ():
             other = next(token for token in pool if token != swap.token_in)
             out = pool[other] * (swap.amount_in * 997 // 1000) // (pool[swap.token_in] + swap.amount_in * 997 // 1000)
             pool[swap.token_in] += swap.amount_in

@@ -79,13 +79,17 @@ def test_swaps_are_kept_by_pool_in_order_while_their_plans_are_open() -> None:
     first, second = Swap("p", SOL_MINT, 1), Swap("p", SOL_MINT, 2)
     plans.add("a", SOL_MINT, 1, [first, Swap("q", USDC_MINT, 9)])
     plans.add("b", SOL_MINT, 2, [second])
-    assert plans.swaps("p") == (first, second)
-    assert plans.swaps("nowhere") == ()
+    pending = plans.pending("p")
+    assert pending is not None
+    assert (pending.generation, pending.swaps) == (0, [first, second])
+    assert plans.pending("nowhere") is None
     plans.settle("a", 3)
     plans.advance(3)
-    assert plans.swaps("p") == (first, second)
+    assert (pending.generation, pending.swaps) == (0, [first, second])
     plans.advance(4)
-    assert (plans.swaps("p"), plans.swaps("q")) == ((second,), ())
+    assert plans.pending("p") is pending
+    assert (pending.generation, pending.swaps) == (1, [second])
+    assert plans.pending("q") is None
 
 
 events = st.lists(

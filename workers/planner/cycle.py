@@ -9,7 +9,7 @@ from typing import Protocol
 from markets.costs import SolPrice, cost_in_token
 from markets.tokens import SOL_MINT
 from pipeline.messages import Leg, Opportunity, Refusal, RefusalReason
-from workers.planner.open_plans import OpenPlans, Swap
+from workers.planner.open_plans import OpenPlans, Pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class NoQuote:
 class Quotes(Protocol):
     """The newest state of the pools; in the worker, shared memory."""
 
-    def quote(self, leg: Leg, amount_in: int, pending: Sequence[Swap]) -> LegQuote | NoQuote:
+    def quote(self, leg: Leg, amount_in: int, pending: Pending | None) -> LegQuote | NoQuote:
         """Quote one leg exactly, for the amount that the leg before it gives, after the pending swaps on its pool."""
 
 
@@ -88,7 +88,7 @@ def requote(opportunity: Opportunity, quotes: Quotes, open_plans: OpenPlans) -> 
     amount = opportunity.amount_in
     legs: list[tuple[Leg, int, LegQuote]] = []
     for leg in opportunity.legs:
-        found = quotes.quote(leg, amount, open_plans.swaps(leg.pool))
+        found = quotes.quote(leg, amount, open_plans.pending(leg.pool))
         if isinstance(found, NoQuote):
             return Refusal(reason=found.reason, measured=found.measured, limit=found.limit, subject=leg.pool)
         legs.append((leg, amount, found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # Results that came before their plan was known: at a restart the two streams are read one after the other.
 _EARLY_MAX = 50_000
@@ -17,6 +17,17 @@ class Swap:
     pool: str
     token_in: str
     amount_in: int
+
+
+@dataclass(slots=True)
+class Pending:
+    """Swaps of open plans on one pool, in the order they were planned.
+
+    While `generation` is the same, swaps are only appended: who has applied some need apply the others alone.
+    """
+
+    generation: int = 0
+    swaps: list[Swap] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,7 @@ class OpenPlans:
         """Start with nothing open."""
         self._open: dict[str, _Open] = {}
         self._amounts: dict[str, int] = {}
-        self._swaps: dict[str, dict[str, Swap]] = {}
+        self._pending: dict[str, Pending] = {}
         self._closing: dict[int, list[str]] = {}
         self._early: OrderedDict[str, int] = OrderedDict()
 
@@ -53,7 +64,7 @@ class OpenPlans:
         plan = self._open[plan_id] = _Open(token, amount_in, tuple(swaps))
         self._amounts[token] = self._amounts.get(token, 0) + amount_in
         for swap in plan.swaps:
-            self._swaps.setdefault(swap.pool, {})[plan_id] = swap
+            self._pending.setdefault(swap.pool, Pending()).swaps.append(swap)
         if (slot := self._early.pop(plan_id, None)) is not None:
             self._closing.setdefault(slot, []).append(plan_id)
         return True
@@ -73,22 +84,20 @@ class OpenPlans:
             for plan_id in self._closing.pop(ended):
                 # A repeated result finds its plan closed already.
                 if (plan := self._open.pop(plan_id, None)) is not None:
-                    self._close(plan_id, plan)
+                    self._close(plan)
 
     def amount(self, token: str) -> int:
         """Return what is open in a token, base units."""
         return self._amounts.get(token, 0)
 
-    def swaps(self, pool: str) -> tuple[Swap, ...]:
-        """Return what open plans will do to a pool, in the order they were planned."""
-        found = self._swaps.get(pool)
-        return tuple(found.values()) if found else ()
+    def pending(self, pool: str) -> Pending | None:
+        """Return what open plans will do to a pool, or None where none does anything."""
+        found = self._pending.get(pool)
+        return found if found is not None and found.swaps else None
 
-    def _close(self, plan_id: str, plan: _Open) -> None:
+    def _close(self, plan: _Open) -> None:
         self._amounts[plan.token] -= plan.amount_in
         for swap in plan.swaps:
-            held = self._swaps.get(swap.pool)
-            if held is not None:
-                held.pop(plan_id, None)
-                if not held:
-                    del self._swaps[swap.pool]
+            pending = self._pending[swap.pool]
+            pending.generation += 1
+            pending.swaps = [kept for kept in pending.swaps if kept is not swap]

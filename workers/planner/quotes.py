@@ -10,7 +10,7 @@ from pipeline.messages import Leg, Opportunity, RefusalReason
 from pipeline.shm import POOLS, QUOTES_INTERNAL, PoolBlobTable, QuoteTable, SharedMemoryError
 from workers.planner.cycle import LegQuote, NoQuote
 from workers.planner.decide import Moment
-from workers.planner.open_plans import Swap
+from workers.planner.open_plans import Pending, Swap
 
 _MISSING = NoQuote(RefusalReason.QUOTE_MISSING, 0.0, 1.0)
 
@@ -29,6 +29,8 @@ class SharedQuotes:
         self._ids: dict[str, int] = {}
         # By pool id: the version read last, the pool, and the market time of its state.
         self._pools: dict[int, tuple[tuple[int, int], Pool, int]] = {}
+        # By pool: the state begun with, the generation of swaps and how many were applied, the pool after them.
+        self._ahead: dict[str, tuple[Pool, int, int, Pool]] = {}
         self.trouble = ""
 
     def moment(self, opportunity: Opportunity) -> Moment:
@@ -38,7 +40,7 @@ class SharedQuotes:
             return Moment(opportunity.slot, opportunity.found_ns)
         return Moment(max(table.slot, opportunity.slot), max(table.market_ns, opportunity.found_ns))
 
-    def quote(self, leg: Leg, amount_in: int, pending: Sequence[Swap]) -> LegQuote | NoQuote:
+    def quote(self, leg: Leg, amount_in: int, pending: Pending | None) -> LegQuote | NoQuote:
         """Quote one leg at the newest state of its pool, after the pending swaps."""
         found = self._pool(leg.pool)
         if found is None:
@@ -50,14 +52,25 @@ class SharedQuotes:
             a_to_b = False
         else:
             return _MISSING
-        if pending:
-            pool = after(pool, pending)
+        if pending is not None:
+            pool = self._after(pool, pending)
         try:
             quote = pool.quote_in(a_to_b, amount_in)
         except QuoteError:
             # More than the pool can give, or nothing at all.
             return NoQuote(RefusalReason.AMOUNT_OUT_OF_RANGE, float(amount_in), 0.0)
         return LegQuote(quote.amount_out, quote.price_impact_bps, pool.slot, observed_ns)
+
+    def _after(self, pool: Pool, pending: Pending) -> Pool:
+        """Return the pool as pending swaps will leave it."""
+        known = self._ahead.get(pool.address)
+        start, ahead = 0, pool
+        if known is not None and known[0] is pool and known[1] == pending.generation:
+            start, ahead = known[2], known[3]
+        if start < len(pending.swaps):
+            ahead = after(ahead, pending.swaps[start:])
+            self._ahead[pool.address] = (pool, pending.generation, len(pending.swaps), ahead)
+        return ahead
 
     def _pool(self, address: str) -> tuple[Pool, int] | None:
         table = self._open()
@@ -97,6 +110,7 @@ class SharedQuotes:
     def _reopen(self) -> QuoteTable | None:
         self._ids.clear()
         self._pools.clear()
+        self._ahead.clear()
         try:
             self._blobs = PoolBlobTable(self._directory / POOLS)
             self._table = QuoteTable(self._directory / QUOTES_INTERNAL)
