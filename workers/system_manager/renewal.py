@@ -81,6 +81,8 @@ class Renewal:
         self._latched: Latched | None = None
         # A halt that was announced but could not be latched: kept up here until it can.
         self._unlatched: tuple[Setter, str, str] | None = None
+        # A halt of our own is between its word and its latch.
+        self._halting = 0
         self._started = False
         self._sequence = 0
         self._renewed_ns = 0
@@ -141,7 +143,8 @@ class Renewal:
                 latched = await self._store.change(PermitState.HALTED, setter, reason, causation_id=cause)
                 await announce(self._nc, latched.switch)
                 self._unlatched = None
-            if halts not in (self._lifted, self._covered) and latched.state is not PermitState.HALTED:
+            unexplained = halts not in (self._lifted, self._covered) and not self._halting
+            if unexplained and latched.state is not PermitState.HALTED:
                 # Somebody halted by the word alone, with no server to latch it in.
                 latched = await self._store.change(
                     *(PermitState.HALTED, Rule("shared_memory"), "halted by the permit word in shared memory"),
@@ -161,13 +164,17 @@ class Renewal:
 
     async def halt(self, setter: Setter, reason: str, *, causation_id: str = "") -> HaltReport:
         """Halt: stop first, publish second, latch third. Never waits for a renewal that hangs."""
-        word = self.stop_word()
-        report = await halt(
-            *(self._nc, self._store, word, setter, reason),
-            producer=self._settings.producer,
-            causation_id=causation_id,
-            known=self._latched,
-        )
+        self._halting += 1
+        try:
+            word = self.stop_word()
+            report = await halt(
+                *(self._nc, self._store, word, setter, reason),
+                producer=self._settings.producer,
+                causation_id=causation_id,
+                known=self._latched,
+            )
+        finally:
+            self._halting -= 1
         if report.latched is None:
             self._unlatched = (setter, reason, causation_id)
         else:
