@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
 use pyo3::IntoPyObjectExt;
+use pyo3::PyTypeInfo;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -29,10 +30,24 @@ pub trait Part: Sized {
     fn is(value: &Bound<'_, PyAny>) -> bool;
 }
 
+/// A table that becomes an object when the tuple asks for it, so that no list of objects is made first.
+struct Element<'a, T>(&'a [u8], usize, PhantomData<T>);
+
+impl<'py, T: Part + PyTypeInfo> IntoPyObject<'py> for Element<'_, T> {
+    type Target = T;
+    type Output = Bound<'py, T>;
+    type Error = PyErr;
+
+    #[inline]
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, T>> {
+        Ok(T::read(py, self.0, self.1)?.into_bound(py))
+    }
+}
+
 /// A vector of tables, handed out as a tuple; an absent one is empty.
 pub struct Tables<T>(PhantomData<T>);
 
-impl<T: Part> Kind for Tables<T> {
+impl<T: Part + PyTypeInfo> Kind for Tables<T> {
     type Stored = Py<PyTuple>;
     type Default = ();
     const SIZE: usize = 4;
@@ -45,17 +60,12 @@ impl<T: Part> Kind for Tables<T> {
     #[inline]
     fn read(py: Python<'_>, buf: &[u8], at: usize) -> PyResult<Py<PyTuple>> {
         let (start, count) = verify::elements(buf, at);
-        let parts = (0..count)
-            .map(|index| {
-                let element = start + 4 * index;
-                T::read(
-                    py,
-                    buf,
-                    element + verify::u32_at(buf, element).unwrap_or(0) as usize,
-                )
-            })
-            .collect::<PyResult<Vec<_>>>()?;
-        Ok(PyTuple::new(py, parts.into_iter().map(Py::into_any))?.unbind())
+        let elements = (0..count).map(|index| {
+            let element = start + 4 * index;
+            let position = element + verify::u32_at(buf, element).unwrap_or(0) as usize;
+            Element::<T>(buf, position, PhantomData)
+        });
+        Ok(PyTuple::new(py, elements)?.unbind())
     }
 
     #[inline]
