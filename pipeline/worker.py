@@ -34,8 +34,8 @@ from pipeline.errors import CheckFailed, ExitCode, Failure, UsageFailure
 from pipeline.health import Health
 from pipeline.health_server import HealthServer
 from pipeline.logs import Log
-from pipeline.messages import Command, CommandKind, WorkerState
-from pipeline.permit import Gate
+from pipeline.messages import Command, CommandKind, PermitState, WorkerState
+from pipeline.permit import Gate, GateView, Refused, RefusedBy
 from pipeline.streams import reconcile
 
 __all__ = ["WorkerContext", "find_worker", "known_workers", "run_worker"]
@@ -247,7 +247,7 @@ class _Life:
     async def _read_permit(self, gate: Gate) -> None:
         ready = await gate.ready(_PERMIT_WAIT_S)
         view = gate.view()
-        self.health.permit_state, self.health.permit_epoch = view.state, view.epoch
+        self._note_permit(view)
         self.log.info(
             "permit read" if ready else "permit not yet read; nothing may begin until it is",
             state=view.state.name,
@@ -256,6 +256,12 @@ class _Life:
             reason=view.reason,
             trouble=view.trouble,
         )
+
+    def _note_permit(self, view: GateView) -> None:
+        """Report what the gate would do, not what is latched: without a lease it is closed whatever the latch says."""
+        closed = isinstance(view.verdict, Refused) and view.verdict.reason is not RefusedBy.REDUCING
+        self.health.permit_state = PermitState.HALTED if closed else view.state
+        self.health.permit_epoch = view.epoch
 
     async def _run(self, run: Run, bus: Bus, gate: Gate) -> int:
         stopping = _Stopping(self._now_ready)
@@ -325,8 +331,7 @@ class _Life:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            view = gate.view()
-            self.health.permit_state, self.health.permit_epoch = view.state, view.epoch
+            self._note_permit(gate.view())
             self.health.bus_problems = bus.problems
             await self._say(bus, self.health.state, wait_s=0)
             due = max(due + self.config.worker.health_s, loop.time())
