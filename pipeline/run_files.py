@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.clock import wall_ns
 from pipeline.config import Config
+
+# A wall clock may have been set since.
+_CLOCK_SLACK_NS = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def read(config: Config, name: str) -> RunFile | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return entry if _alive(entry.pid) else None
+    return entry if _alive(entry.pid, entry.started_ns) else None
 
 
 def remove(config: Config, name: str) -> None:
@@ -77,14 +82,21 @@ def with_url(config: Config, url: str) -> Config:
     return config.model_copy(update={"nats": config.nats.model_copy(update={"url": url})})
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: int, started_ns: int) -> bool:
+    """Tell whether the process lives; another one that has got its number since does not count."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        return True
-    return pid > 0
+        pass
+    try:
+        # Field 22, counted from behind the name, which may hold anything: start in clock ticks since boot.
+        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return pid > 0
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return wall_ns() - age_s * 1e9 <= started_ns + _CLOCK_SLACK_NS
 
 
 def last_error(log_path: Path) -> str:

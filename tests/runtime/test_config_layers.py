@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -286,13 +287,16 @@ def test_run_files_are_private(tmp_path: Path) -> None:
     from pipeline import run_files
 
     config = load_config({"worker.run_dir": str(tmp_path / "run")}, environment={})
-    path = run_files.write(config, run_files.RunFile("planner", os.getpid(), 1, "http://127.0.0.1:1"))
+    now = time.time_ns()
+    path = run_files.write(config, run_files.RunFile("planner", os.getpid(), now, "http://127.0.0.1:1"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert run_files.read(config, "planner") == run_files.RunFile("planner", os.getpid(), 1, "http://127.0.0.1:1")
+    assert run_files.read(config, "planner") == run_files.RunFile("planner", os.getpid(), now, "http://127.0.0.1:1")
     path.write_text("{")
     assert run_files.read(config, "planner") is None
-    run_files.write(config, run_files.RunFile("gone", 2**22 - 3, 1))
+    run_files.write(config, run_files.RunFile("reused", os.getpid(), 1))
+    assert run_files.read(config, "reused") is None, "another process has the number now"
+    run_files.write(config, run_files.RunFile("gone", 2**22 - 3, now))
     assert run_files.read(config, "gone") is None, "the process is gone"
     run_files.remove(config, "gone")
     assert (tmp_path / "run" / "gone.json").exists(), "another's file is left alone"
