@@ -267,15 +267,15 @@ class Bus:
 
     async def last(self, subject: str) -> list[tuple[str, Message]]:
         """Return the last message of each subject that the pattern covers; what does not verify is left out."""
-        found = []
+        found: dict[str, Message] = {}
         async for delivery, payload in read_raw(self, stream_of(subject), subject, last_per_subject=True):
             message = _decoded(payload)
             if isinstance(message, InvalidMessage):
                 self.counters.invalid += 1
                 log.warning("%r does not verify: %s", delivery, message)
             else:
-                found.append((delivery.subject, message))
-        return found
+                found[delivery.subject] = message
+        return list(found.items())
 
     # Life
 
