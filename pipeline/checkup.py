@@ -76,8 +76,9 @@ async def _server(config: Config, *, embedded: bool) -> list[Finding]:
         return [*findings, Finding("server", level, failure.what, fix)]
     try:
         findings += await _of_server(bus, config)
-        findings.append(await _streams(bus, config))
-        findings.append(await _clock(bus))
+        if bus.client._server_info.get("jetstream"):
+            findings.append(await _streams(bus, config))
+            findings.append(await _clock(bus))
     finally:
         await bus.close(1.0)
     return findings
@@ -117,7 +118,7 @@ async def _streams(bus: Bus, config: Config) -> Finding:
     try:
         changes = await reconcile(bus.js, config.streams.replicas, check=True)
     except Exception as error:
-        return Finding("streams", "bad", f"cannot be read: {error}", "start the server with compose/nats.conf")
+        return Finding("streams", "bad", f"cannot be read: {error}", "look into the server's log")
     if not changes:
         return Finding("streams", "ok", "as they should be")
     return Finding("streams", "bad", "; ".join(map(str, changes)), "run `pipeline init-streams`")

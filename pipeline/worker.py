@@ -23,6 +23,8 @@ from dataclasses import replace
 from types import FrameType
 from typing import Literal
 
+from nats.errors import Error as NatsError
+
 from pipeline import logs, run_files, telemetry
 from pipeline.bus import Bus
 from pipeline.bus.errors import PublishFailed, ServerUnreachable
@@ -198,6 +200,8 @@ class _Life:
         try:
             self.health.counters = bus.counters
             await self._check_streams(bus)
+            if self.stop.event.is_set():
+                return ExitCode.OK
             gate = await asyncio.to_thread(Gate.open, self.config, name=self.name)
             await self._read_permit(gate)
             return await self._run(run, bus, gate)
@@ -235,14 +239,36 @@ class _Life:
 
     async def _check_streams(self, bus: Bus) -> None:
         """Refuse to run on streams that are not as the table says: what they lose, nobody brings back."""
-        self.health.recovered(cause="nats")
         deadline = time.monotonic() + _STREAMS_WAIT_S
-        while changes := await reconcile(bus.js, self.config.streams.replicas, check=True):
-            if time.monotonic() < deadline and not self.stop.event.is_set():
-                await asyncio.sleep(0.25)  # perhaps `pipeline init-streams` is at it
+        wait_s = 0.25
+        said = ""
+        while not self.stop.event.is_set():
+            try:
+                changes = await reconcile(bus.js, self.config.streams.replicas, check=True)
+            except (NatsError, OSError, TimeoutError) as error:
+                # The server is there and its JetStream is not: it may be starting, or this server has none.
+                if str(error) != said:
+                    said = str(error)
+                    self.log.warning("waiting for JetStream", error=said, fix="start the server with compose/nats.conf")
+                self.health.degraded("the NATS server's JetStream does not answer", cause="nats")
+                await self._pause(wait_s)
+                wait_s = min(wait_s * 2, self.config.nats.reconnect_wait_max_s)
+                deadline = time.monotonic() + _STREAMS_WAIT_S
+                continue
+            self.health.recovered(cause="nats")
+            if not changes:
+                return
+            if time.monotonic() < deadline:
+                await self._pause(0.25)  # perhaps `pipeline init-streams` is at it
                 continue
             named = ", ".join(sorted({change.stream for change in changes}))
             raise CheckFailed(f"streams missing or drifted: {named}", "run `pipeline init-streams`")
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait, or until told to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self.stop.event.wait()
 
     async def _read_permit(self, gate: Gate) -> None:
         ready = await gate.ready(_PERMIT_WAIT_S)

@@ -78,6 +78,9 @@ def describe_failure(error: BaseException) -> tuple[str, str, ExitCode]:
     if isinstance(error, ConfigError):
         lines = "\n  ".join(str(problem) for problem in error.problems)
         return f"bad configuration:\n  {lines}", "`pipeline config show` prints every key", ExitCode.USAGE
+    if type(error).__name__ in ("ServiceUnavailableError", "NoRespondersError"):
+        fix = "start it with compose/nats.conf, or with -js and a store"
+        return "the NATS server runs without JetStream", fix, ExitCode.UNREACHABLE
     if type(error).__module__.startswith("nats.") or isinstance(error, ConnectionError):
         words = hide_password(str(error)) or type(error).__name__
         return f"NATS: {words}", "`pipeline doctor` checks the server", ExitCode.UNREACHABLE

@@ -86,6 +86,7 @@ def status(
 async def _status(config: Config, *, watch: bool, as_json: bool) -> bool:
     bus = await Bus.connect(config.nats, name="status")
     try:
+        await bus.js.account_info()  # raises where the server has no JetStream
         while True:
             workers = await worker_rows(bus, config)
             streams = await stream_rows(bus)

@@ -20,7 +20,7 @@ from pipeline.bus import Bus
 from pipeline.config import Config, to_toml
 from pipeline.ids import deterministic_id
 from pipeline.messages import Command, CommandKind, WorkerHealth, WorkerState
-from pipeline.nats_server import EmbeddedNats
+from pipeline.nats_server import EmbeddedNats, find_nats_server
 from pipeline.run_files import with_url
 from pipeline.streams import STREAMS, reconcile
 
@@ -159,6 +159,24 @@ async def test_missing_streams_are_refused(runtime_config: Config, server: Embed
     failure = next(entry for entry in process.log() if entry["event"] == "stopped by a failure")
     assert "init-streams" in failure["fix"]
     assert all(spec.name in failure["error"] for spec in STREAMS)
+
+
+async def test_a_server_without_jetstream_is_waited_for(runtime_config: Config, spawn: Spawn) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(  # noqa: ASYNC220
+        [find_nats_server(), "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
+    )
+    try:
+        process = spawn(with_url(runtime_config, f"nats://127.0.0.1:{port}"))
+        said = await waited(process, "waiting for JetStream")
+        assert "compose/nats.conf" in str(said["fix"])
+        process.popen.terminate()
+        assert await ended(process) == 0
+    finally:
+        server.kill()
+        server.wait()
 
 
 async def test_it_survives_a_restart_of_the_server(config: Config, server: EmbeddedNats, spawn: Spawn) -> None:
