@@ -114,14 +114,16 @@ class _Stage:
         await self.until_open()
 
     async def trial(self, variant: str, load: str, random_: random.Random, measured: _Measured) -> bool:
-        """Halt once in the middle of the work, and add up what the workers say.
+        """Halt once in the middle of one worker's work, and add up what the workers say.
 
         Return False where a worker had not begun its work when the halt was sent: such a trial shows nothing.
         """
         known = await self.store.read()
-        # A moment while the workers are busy, one whole period from now, so that effects of this trial come before it.
+        # A moment while one worker is busy, a whole period from now, so that effects of this trial come before it.
         busy_ns, period_ns = BUSY_NS[load], PERIOD_NS[load]
-        at_ns = (time.monotonic_ns() // period_ns + 2) * period_ns + random_.randint(busy_ns // 10, busy_ns * 9 // 10)
+        turn_ns = period_ns * random_.randrange(WORKERS) // WORKERS
+        within_ns = random_.randint(busy_ns // 10, busy_ns * 9 // 10)
+        at_ns = (time.monotonic_ns() // period_ns + 2) * period_ns + turn_ns + within_ns
         await self.ask("begin", variant=variant, halt_ns=at_ns)
         await asyncio.sleep((at_ns - time.monotonic_ns() - 2_000_000) / 1e9)
         while time.monotonic_ns() < at_ns:

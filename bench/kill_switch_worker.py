@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ class Worker:
         self._variant = ""
         self._effects: list[int] = []
         self._refusals: list[int] = []
-        self._probe: asyncio.Task[None] | None = None
+        self._busy = False
 
     def may_begin(self) -> bool:
         """Ask the gate of the present trial."""
@@ -74,24 +75,27 @@ class Worker:
         else:
             self._refusals.append(time.monotonic_ns())
 
-    async def probe(self, halt_ns: int) -> None:
-        """Ask the gate whenever the loop is free, from just before the halt until it refuses; begin nothing.
+    def probe(self, halt_ns: int) -> None:
+        """Ask the gate every 0.1 ms while the worker is idle, from just before the halt until it refuses.
 
-        Without it a worker that has just become idle would learn of the halt only with its next event.
+        On a thread, and only while there is no work: a busy worker asks by itself, an idle one would learn of the halt
+        only with its next event.
         """
-        await asyncio.sleep((halt_ns - time.monotonic_ns()) / 1e9 - 0.002)
+        time.sleep(max(0.0, (halt_ns - time.monotonic_ns()) / 1e9 - 0.002))
         while time.monotonic_ns() < halt_ns + 1_000_000_000:
-            if not self.may_begin():
+            if not self._busy and not self.may_begin():
                 self._refusals.append(time.monotonic_ns())
                 if self._refusals[-1] > halt_ns:
                     return
-            await asyncio.sleep(0)
+            time.sleep(0.000_1)
 
     async def on_event(self, message: Msg) -> None:
         """Handle one event: a short one, one that blocks the loop for 50 ms, or the mark at the end of a burst."""
         if message.data == b"mark":
+            self._busy = False
             await self._nc.publish(message.reply, b"")
             return
+        self._busy = True
         for _ in range(BLOCKING_STEPS if message.data == b"block" else 1):
             self.step()
 
@@ -103,7 +107,7 @@ class Worker:
             case "begin":
                 self._variant = order["variant"]
                 self._effects, self._refusals = [], []
-                self._probe = asyncio.create_task(self.probe(order["halt_ns"]))
+                threading.Thread(target=self.probe, args=(order["halt_ns"],), daemon=True).start()
             case "gates":
                 near, far = self._near.check(), self._far.check()
                 answer = {
@@ -143,7 +147,7 @@ async def work(number: str) -> None:
     first += [isinstance(gate.check(), Allowed) for gate in (near, far) for _ in range(100)]
     await nc.subscribe("system.kill_switch", cb=flag.on_message)
     await nc.subscribe("system.permit", cb=flag.on_message)
-    await nc.subscribe("bench.event", cb=worker.on_event)
+    await nc.subscribe(f"bench.event.{number}", cb=worker.on_event)
     await nc.subscribe(f"bench.order.{number}", cb=worker.on_order)
     await nc.flush()
     await nc.publish("bench.started", json.dumps({"number": number, "allowed": sum(first)}).encode())
@@ -151,40 +155,46 @@ async def work(number: str) -> None:
 
 
 async def load(burst: int, workers: int) -> None:
-    """Publish a burst, or one blocking event, at each whole period of the monotonic clock.
-
-    A worker that is not done with the last one is waited for: on a busy machine the load thins out, and does not pile
-    up.
-    """
+    """Keep every worker busy in turn: they share the period, so that not all of them hold a processor at once."""
     config = load_config()
     nc = Client()
     await nc.connect(config.nats.url, name="bench load")
     order: dict[str, Any] = {"load": "bursts", "period_ns": 1_000_000_000}
-    done = asyncio.Semaphore(0)
 
     async def on_load(message: Msg) -> None:
         order.update(json.loads(message.data))
 
-    async def on_done(_: Msg) -> None:
-        done.release()
-
     await nc.subscribe("bench.load", cb=on_load)
-    await nc.subscribe("bench.done", cb=on_done)
     await nc.publish("bench.started", b'{"number": "load", "allowed": 0}')
+    await asyncio.gather(*(keep_busy(nc, order, number, workers, burst) for number in range(workers)))
+
+
+async def keep_busy(nc: Client, order: dict[str, Any], number: int, workers: int, burst: int) -> None:
+    """Publish a burst, or one blocking event, at each of a worker's turns.
+
+    A worker that is not done with the last one is waited for: on a busy machine the load thins out, and does not pile
+    up.
+    """
+    done = asyncio.Event()
+
+    async def on_done(_: Msg) -> None:
+        done.set()
+
+    await nc.subscribe(f"bench.done.{number}", cb=on_done)
     while True:
         period_ns: int = order["period_ns"]
-        await asyncio.sleep((period_ns - time.monotonic_ns() % period_ns) / 1e9)
+        turn_ns = period_ns * number // workers
+        await asyncio.sleep((period_ns - (time.monotonic_ns() - turn_ns) % period_ns) / 1e9)
         if order["load"] == "blocked":
-            await nc.publish("bench.event", b"block")
+            await nc.publish(f"bench.event.{number}", b"block")
         else:
             for _ in range(burst):
-                await nc.publish("bench.event", b"event")
-        await nc.publish("bench.event", b"mark", reply="bench.done")
+                await nc.publish(f"bench.event.{number}", b"event")
+        done.clear()
+        await nc.publish(f"bench.event.{number}", b"mark", reply=f"bench.done.{number}")
         await nc.flush()
         with suppress(TimeoutError):  # a worker that is being restarted does not answer
-            async with asyncio.timeout(0.5):
-                for _ in range(workers):
-                    await done.acquire()
+            await asyncio.wait_for(done.wait(), 0.5)
 
 
 def main() -> None:
