@@ -198,3 +198,30 @@ def cpmm_accounts(
         vault(VAULT_A, mints[0], vault_a, owners[0]),
         vault(VAULT_B, mints[1], vault_b, owners[1]),
     ]
+
+
+def oracle_account(
+    *,
+    filter_s: int = 30,
+    decay_s: int = 600,
+    reduction: int = 5_000,
+    control: int = 4_000,
+    most: int = 350_000,
+    size: int = 64,
+    major: int = 64,
+    updated: int = NOW - 100,
+    major_at: int = NOW - 90,
+    start: int = 20_000,
+    group: int = 0,
+    volatility: int = 60_000,
+    opens: int = 0,
+    pool: str = POOL,
+    address: str = key(4_000),
+) -> Raw:
+    """The adaptive-fee oracle of a Whirlpool."""
+    data = bytearray(254)
+    data[:8] = bytes.fromhex("8bc283b38cb3e5f4")
+    data[8:40] = raw_key(pool)
+    struct.pack_into("<QHHHIIHH", data, 40, opens, filter_s, decay_s, reduction, control, most, size, major)
+    struct.pack_into("<QQIiI", data, 82, updated, major_at, start, group, volatility)
+    return address, WHIRLPOOL, bytes(data)

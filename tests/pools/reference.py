@@ -6,7 +6,7 @@ Written apart from the native core, from the programs' behaviour, so that a mist
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 WHIRLPOOL = "whirLbMiicVdio4qvUfM5KAg6Ct8VwpYzGff3uctyCc"
 AMM_V4 = "675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8"
@@ -108,6 +108,7 @@ class Whirlpool:
     rewards: list[tuple[bool, int, int]]
     """Per reward: initialized, emissions per second, growth."""
     arrays: dict[int, TickArray] = field(default_factory=dict)
+    oracle: Oracle | None = None
 
     @classmethod
     def parse(cls, accounts: list[tuple[str, str, bytes]]) -> Whirlpool:
@@ -131,6 +132,9 @@ class Whirlpool:
         )
         for _, owner, raw in accounts[1:]:
             if owner != WHIRLPOOL:
+                continue
+            if raw[:8].hex() == "8bc283b38cb3e5f4":
+                pool.oracle = Oracle.parse(raw)
                 continue
             array = _fixed_array(raw) if len(raw) == 9988 else _dynamic_array(raw)
             pool.arrays[array.start] = array
@@ -165,39 +169,48 @@ class Whirlpool:
         growth = self.fee_growth[0 if a_to_b else 1]
         rewards = self._rewards_at(now)
         crossed: list[tuple[Tick, list[int]]] = []
+        meter = FeeMeter(self.oracle, self.fee_rate, a_to_b, self.tick, now) if self.oracle else None
         while left and price != bound:
             if at >= len(arrays):
                 raise SwapFails("tick_array_sequence_invalid_index")
             found, index, at = self._next(arrays, at, tick, a_to_b)
             edge = sqrt_price(index)
             target = max(bound, edge) if a_to_b else min(bound, edge)
-            step_in, step_out, fee, after = step(left, self.fee_rate, liquidity, price, target, exact_in, a_to_b)
-            left -= step_in + fee if exact_in else step_out
-            got += step_out if exact_in else step_in + fee
-            if left < 0 or got > U64:
-                raise SwapFails("amount_overflow")
-            fees += fee
-            share = fee * self.protocol_rate // 10_000
-            owed += share
-            if liquidity:
-                growth = growth + ((fee - share << 64) // liquidity) & U128
-            if after == edge:
-                if found is not None:
-                    liquidity += -found.net if a_to_b else found.net
-                    if not 0 <= liquidity <= U128:
-                        raise SwapFails("liquidity_overflow")
-                    growths = [growth, self.fee_growth[1]] if a_to_b else [self.fee_growth[0], growth]
-                    crossed.append((found, growths))
-                offset = (index - arrays[at].start) // self.spacing
-                if offset == (0 if a_to_b else ARRAY - 1):
-                    at += 1
-                tick = index - 1 if a_to_b else index
-            elif after != price:
-                tick = tick_at(after)
-            price = after
+            while True:
+                rate, stop, jump = meter.next(target, liquidity) if meter else (self.fee_rate, target, False)
+                step_in, step_out, fee, after = step(left, rate, liquidity, price, stop, exact_in, a_to_b)
+                left -= step_in + fee if exact_in else step_out
+                got += step_out if exact_in else step_in + fee
+                if left < 0 or got > U64:
+                    raise SwapFails("amount_overflow")
+                fees += fee
+                share = fee * self.protocol_rate // 10_000
+                owed += share
+                if liquidity:
+                    growth = growth + ((fee - share << 64) // liquidity) & U128
+                if after == edge:
+                    if found is not None:
+                        liquidity += -found.net if a_to_b else found.net
+                        if not 0 <= liquidity <= U128:
+                            raise SwapFails("liquidity_overflow")
+                        growths = [growth, self.fee_growth[1]] if a_to_b else [self.fee_growth[0], growth]
+                        crossed.append((found, growths))
+                    offset = (index - arrays[at].start) // self.spacing
+                    if offset == (0 if a_to_b else ARRAY - 1):
+                        at += 1
+                    tick = index - 1 if a_to_b else index
+                elif after != price:
+                    tick = tick_at(after)
+                price = after
+                if meter:
+                    meter.move(price, edge, index, jump)
+                if not left or price == target:
+                    break
         if left and not exact_in and not limit:
             raise SwapFails("partial_fill_error")
         side = 0 if a_to_b else 1
+        if meter:
+            self.oracle = meter.after(self.price, price, now)
         self.price, self.tick, self.liquidity = price, tick, liquidity
         self.fee_growth[side] = growth
         self.protocol_owed[side] += owed
@@ -239,6 +252,89 @@ class Whirlpool:
                 return None, array.start if a_to_b else array.start + span - 1, at
             tick = array.start - 1 if a_to_b else array.start + span - 1
             at += 1
+
+
+# --- adaptive fees
+
+
+@dataclass(frozen=True)
+class Oracle:
+    filter_s: int
+    decay_s: int
+    reduction: int
+    control: int
+    most: int
+    size: int
+    major: int
+    updated: int
+    major_at: int
+    start: int
+    """Volatility that is left from before."""
+    group: int
+    volatility: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> Oracle:
+        return cls(*struct.unpack_from("<HHHIIHH", data, 48), *struct.unpack_from("<QQIiI", data, 82))
+
+    def aged(self, group: int, now: int) -> Oracle:
+        last = max(self.updated, self.major_at)
+        if now < last:
+            raise SwapFails("invalid_timestamp")
+        if now - self.updated <= 3600:
+            if now - last < self.filter_s:
+                return self
+            if now - last < self.decay_s:
+                return replace(self, group=group, start=self.volatility * self.reduction // 10_000, updated=now)
+        return replace(self, group=group, start=0, updated=now)
+
+    def at(self, group: int) -> Oracle:
+        return replace(self, volatility=min(self.most, self.start + 10_000 * abs(group - self.group)))
+
+    def rate(self, base: int) -> int:
+        return min(100_000, base + ceil_div(self.control * (self.volatility * self.size) ** 2, 10**13))
+
+
+class FeeMeter:
+    """The fee along a swap, tick group by tick group."""
+
+    def __init__(self, oracle: Oracle, base: int, a_to_b: bool, tick: int, now: int) -> None:
+        self.base, self.a_to_b = base, a_to_b
+        self.here = tick // oracle.size
+        self.oracle = oracle.aged(self.here, now)
+        reach = ceil_div(oracle.most - self.oracle.start, 10_000)
+        self.low, self.high = self.oracle.group - reach, self.oracle.group + reach
+
+    def next(self, target: int, liquidity: int) -> tuple[int, int, bool]:
+        """The next step's fee rate, where it must stop, and whether it may pass several groups."""
+        self.oracle = self.oracle.at(self.here)
+        rate, size = self.oracle.rate(self.base), self.oracle.size
+        if not self.oracle.control or not liquidity:
+            return rate, target, True
+        if self.here < self.low and self.low * size > MIN_TICK:
+            return rate, target if self.a_to_b else min(target, sqrt_price(self.low * size)), True
+        if self.here > self.high and (self.high + 1) * size < MAX_TICK:
+            return rate, max(target, sqrt_price((self.high + 1) * size)) if self.a_to_b else target, True
+        if self.a_to_b:
+            return rate, max(target, sqrt_price(max(MIN_TICK, self.here * size))), False
+        return rate, min(target, sqrt_price(min(MAX_TICK, (self.here + 1) * size))), False
+
+    def move(self, price: int, edge: int, index: int, jump: bool) -> None:
+        if jump:
+            tick = index if price == edge else tick_at(price)
+            reached = tick // self.oracle.size
+            if not self.a_to_b and tick % self.oracle.size == 0 and price == sqrt_price(tick):
+                reached -= 1
+            further = min(self.here, reached) if self.a_to_b else max(self.here, reached)
+            if further != self.here:
+                self.here = further
+                self.oracle = self.oracle.at(further)
+        self.here += -1 if self.a_to_b else 1
+
+    def after(self, before: int, price: int, now: int) -> Oracle:
+        low, high = sorted((before, price))
+        large = high >= low * sqrt_price(self.oracle.major) >> 64
+        return replace(self.oracle, major_at=now) if large else self.oracle
 
 
 def step(

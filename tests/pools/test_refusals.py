@@ -84,7 +84,7 @@ def test_whirlpool_refusals() -> None:
 
     array = (key(5), WHIRLPOOL, tick_array(0, {3: 10}))
     assert refusal(W, changed(ORCA, 0, data=ORCA[1][2])) == "wrong_discriminator"
-    assert refusal(W, pool(tier=1_024)) == "adaptive_fee"
+    assert refusal(W, pool(tier=1_024)) == "missing_account"
     assert refusal(W, pool(spacing=0, tier=0)) == "bad_pool"
     assert refusal(W, pool(tick=5, price=sqrt_price(7))) == "bad_pool"
     assert refusal(W, pool(tick=5, price=sqrt_price(5) - 1)) == "bad_pool"
@@ -181,7 +181,7 @@ def test_snapshots_are_checked() -> None:
         with pytest.raises(PoolRefused) as caught:
             Pool.from_snapshot(blob).accounts()
         assert caught.value.reason == "no_accounts"
-        for wrong in (b"", blob[:-1], blob + b"\x00", b"PSN2" + blob[4:], blob[:4] + b"\x09" + blob[5:]):
+        for wrong in (b"", blob[:-1], blob + b"\x00", b"PSN3" + blob[4:], blob[:4] + b"\x09" + blob[5:]):
             with pytest.raises(PoolRefused):
                 Pool.from_snapshot(wrong)
     many = dict.fromkeys(range(88), 0)

@@ -74,7 +74,7 @@ macro_rules! readers {
         }
     )*};
 }
-readers!(u8_at: u8, u16_at: u16, u64_at: u64, u128_at: u128, i32_at: i32, i128_at: i128);
+readers!(u8_at: u8, u16_at: u16, u32_at: u32, u64_at: u64, u128_at: u128, i32_at: i32, i128_at: i128);
 
 /// Read an address at `offset`.
 pub fn key_at(data: &[u8], offset: usize) -> Result<Pubkey, Refused> {

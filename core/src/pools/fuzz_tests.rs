@@ -229,6 +229,37 @@ fn whirlpool_never_panics() {
 }
 
 #[test]
+fn adaptive_whirlpool_never_panics() {
+    use super::whirlpool::layout::{ORACLE_DISCRIMINATOR, PROGRAM};
+    let mut accounts = whirlpool();
+    let mut pool = accounts[0].data.to_vec();
+    put(&mut pool, 43, &1_024u16.to_le_bytes());
+    accounts[0].data = pool.into();
+    let updated = (CLOCK.unix_time as u64 - 100).to_le_bytes();
+    accounts.push(account(
+        Pubkey([22; 32]),
+        PROGRAM,
+        254,
+        &[
+            (0, &ORACLE_DISCRIMINATOR),
+            (8, &POOL.0),
+            (48, &30u16.to_le_bytes()),
+            (50, &600u16.to_le_bytes()),
+            (52, &5_000u16.to_le_bytes()),
+            (54, &4_000u32.to_le_bytes()),
+            (58, &350_000u32.to_le_bytes()),
+            (62, &64u16.to_le_bytes()),
+            (64, &64u16.to_le_bytes()),
+            (82, &updated),
+            (90, &updated),
+            (98, &20_000u32.to_le_bytes()),
+            (106, &60_000u32.to_le_bytes()),
+        ],
+    ));
+    fuzz(Protocol::Whirlpool, &accounts);
+}
+
+#[test]
 fn raydium_v4_never_panics() {
     fuzz(Protocol::RaydiumV4, &raydium_v4());
 }

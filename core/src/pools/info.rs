@@ -23,6 +23,7 @@ pub fn describe<'py>(py: Python<'py>, pool: &Pool) -> PyResult<Bound<'py, PyDict
                 .map(|tick| (tick.index, tick.liquidity_net))
                 .collect();
             info.set_item("ticks", ticks)?;
+            info.set_item("adaptive_fee", pool.adaptive.is_some())?;
         }
         Venue::RaydiumV4(pool) => {
             info.set_item("reserves", pool.reserves(true))?;

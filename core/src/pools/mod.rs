@@ -98,6 +98,8 @@ pub struct Movement {
     pub price_after: f64,
     /// 0 where the pool has no square-root price.
     pub sqrt_price_after: u128,
+    /// Of the last step, in hundredths of a basis point; 0 where the pool's fee does not move within a swap.
+    pub fee_rate: u32,
     pub ticks_crossed: u32,
 }
 
@@ -123,6 +125,7 @@ impl Movement {
             price_before: price(given, taken),
             price_after: price(given.saturating_add(amount_in - fee), taken - amount_out),
             sqrt_price_after: 0,
+            fee_rate: 0,
             ticks_crossed: 0,
         }
     }
@@ -209,7 +212,7 @@ impl Pool {
             return Err(quote_error("zero_tradable_amount"));
         }
         match &self.venue {
-            Venue::Whirlpool(pool) => pool.quote(order),
+            Venue::Whirlpool(pool) => pool.quote(order, self.clock),
             Venue::RaydiumV4(pool) => pool.quote(order),
             Venue::RaydiumCpmm(pool) => pool.quote(order),
         }
@@ -260,8 +263,11 @@ impl Pool {
         };
         let (mut numerator, mut denominator) = match &self.venue {
             Venue::Whirlpool(pool) => {
-                let sqrt_price = after.map_or(pool.sqrt_price, |after| after.sqrt_price_after);
-                pool.marginal_rate(a_to_b, sqrt_price)
+                // Before a swap a moving fee may be as low as its base.
+                let begin = (pool.sqrt_price, u32::from(pool.fee_rate));
+                let (sqrt_price, fee_rate) =
+                    after.map_or(begin, |after| (after.sqrt_price_after, after.fee_rate));
+                pool.marginal_rate(a_to_b, sqrt_price, fee_rate)
             }
             Venue::RaydiumV4(pool) => {
                 let (given, taken) = moved(pool.reserves(a_to_b));

@@ -6,11 +6,12 @@ use super::raydium_cpmm::RaydiumCpmm;
 use super::raydium_v4::RaydiumV4;
 use super::token::TransferFee;
 use super::whirlpool::Whirlpool;
+use super::whirlpool::adaptive::Adaptive;
 use super::whirlpool::layout::Tick;
 use super::whirlpool::tick_math::{MAX_TICK, MIN_TICK, sqrt_price_of_tick};
 use super::{Clock, Pool, Protocol, Venue};
 
-const MAGIC: [u8; 4] = *b"PSN1";
+const MAGIC: [u8; 4] = *b"PSN2";
 /// What fits into one slot of shared memory.
 pub const LIMIT: usize = 64 * 1024;
 
@@ -28,6 +29,24 @@ impl Writer {
             self.put(&value.to_le_bytes());
         }
         self
+    }
+
+    fn adaptive(&mut self, adaptive: Option<&Adaptive>) -> &mut Self {
+        let Some(adaptive) = adaptive else {
+            return self.put(&[0]);
+        };
+        self.put(&[1])
+            .put(&adaptive.filter_period.to_le_bytes())
+            .put(&adaptive.decay_period.to_le_bytes())
+            .put(&adaptive.reduction_factor.to_le_bytes())
+            .put(&adaptive.control_factor.to_le_bytes())
+            .put(&adaptive.max_accumulator.to_le_bytes())
+            .put(&adaptive.group_ticks.to_le_bytes())
+            .put(&adaptive.major_swap_ticks.to_le_bytes())
+            .numbers(&[adaptive.reference_updated, adaptive.last_major_swap])
+            .put(&adaptive.volatility_reference.to_le_bytes())
+            .put(&adaptive.group_reference.to_le_bytes())
+            .put(&adaptive.accumulator.to_le_bytes())
     }
 
     fn transfer_fee(&mut self, fee: Option<TransferFee>) -> &mut Self {
@@ -64,6 +83,30 @@ impl Reader<'_> {
         Ok([self.u64()?, self.u64()?])
     }
 
+    fn adaptive(&mut self) -> Result<Option<Adaptive>, Refused> {
+        match self.take::<1>()? {
+            [0] => return Ok(None),
+            [1] => {}
+            _ => return refuse("bad_snapshot", "a flag is neither 0 nor 1"),
+        }
+        let adaptive = Adaptive {
+            filter_period: u16::from_le_bytes(self.take()?),
+            decay_period: u16::from_le_bytes(self.take()?),
+            reduction_factor: u16::from_le_bytes(self.take()?),
+            control_factor: u32::from_le_bytes(self.take()?),
+            max_accumulator: u32::from_le_bytes(self.take()?),
+            group_ticks: u16::from_le_bytes(self.take()?),
+            major_swap_ticks: u16::from_le_bytes(self.take()?),
+            reference_updated: self.u64()?,
+            last_major_swap: self.u64()?,
+            volatility_reference: u32::from_le_bytes(self.take()?),
+            group_reference: i32::from_le_bytes(self.take()?),
+            accumulator: u32::from_le_bytes(self.take()?),
+        };
+        adaptive.check()?;
+        Ok(Some(adaptive))
+    }
+
     fn transfer_fee(&mut self) -> Result<Option<TransferFee>, Refused> {
         let fee = TransferFee {
             basis_points: u16::from_le_bytes(self.take()?),
@@ -96,7 +139,8 @@ pub fn write(pool: &Pool) -> Result<Vec<u8>, Refused> {
                 .put(&pool.sqrt_price.to_le_bytes())
                 .put(&pool.tick.to_le_bytes())
                 .transfer_fee(pool.transfer_fee_a)
-                .transfer_fee(pool.transfer_fee_b);
+                .transfer_fee(pool.transfer_fee_b)
+                .adaptive(pool.adaptive.as_ref());
             for tick in pool.ticks.iter() {
                 out.put(&tick.index.to_le_bytes())
                     .put(&tick.liquidity_net.to_le_bytes());
@@ -212,6 +256,7 @@ fn read_whirlpool(
         mint_b,
         transfer_fee_a: input.transfer_fee()?,
         transfer_fee_b: input.transfer_fee()?,
+        adaptive: input.adaptive()?,
         ticks: Vec::new().into(),
     };
     pool.check()?;

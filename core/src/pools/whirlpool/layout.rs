@@ -52,6 +52,25 @@ pub mod tick {
     pub const REWARD_GROWTHS: usize = 64;
 }
 
+/// Fields of the oracle account.
+pub mod oracle {
+    pub const LENGTH: usize = 254;
+    pub const WHIRLPOOL: usize = 8;
+    pub const TRADE_ENABLED: usize = 40;
+    pub const FILTER_PERIOD: usize = 48;
+    pub const DECAY_PERIOD: usize = 50;
+    pub const REDUCTION_FACTOR: usize = 52;
+    pub const CONTROL_FACTOR: usize = 54;
+    pub const MAX_ACCUMULATOR: usize = 58;
+    pub const GROUP_TICKS: usize = 62;
+    pub const MAJOR_SWAP_TICKS: usize = 64;
+    pub const REFERENCE_UPDATED: usize = 82;
+    pub const LAST_MAJOR_SWAP: usize = 90;
+    pub const VOLATILITY_REFERENCE: usize = 98;
+    pub const GROUP_REFERENCE: usize = 102;
+    pub const ACCUMULATOR: usize = 106;
+}
+
 /// One initialized tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick {

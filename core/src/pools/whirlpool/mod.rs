@@ -1,5 +1,6 @@
 //! Orca Whirlpool: concentrated liquidity.
 
+pub mod adaptive;
 pub mod layout;
 mod patch;
 mod step;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use ruint::aliases::U256;
 
+use self::adaptive::Adaptive;
 use self::layout::{Kind, PROGRAM, Tick};
 use self::tick_math::{MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick};
 use super::account::{Account, Pubkey};
@@ -34,6 +36,8 @@ pub struct Whirlpool {
     pub ticks: Arc<[Tick]>,
     pub transfer_fee_a: Option<TransferFee>,
     pub transfer_fee_b: Option<TransferFee>,
+    /// Present where the fee moves with volatility.
+    pub adaptive: Option<Adaptive>,
 }
 
 impl Whirlpool {
@@ -62,12 +66,7 @@ impl Whirlpool {
             );
         }
         let fields = layout::read_pool(&pool.data)?;
-        if fields.fee_tier_index != fields.tick_spacing {
-            return refuse(
-                "adaptive_fee",
-                "the pool's fee moves with its volatility, which is not quoted",
-            );
-        }
+        let mut adaptive = None;
         if fields.tick_spacing == 0 {
             return refuse("bad_pool", "tick spacing is 0");
         }
@@ -102,7 +101,10 @@ impl Whirlpool {
                         fields.tick_spacing,
                     )?);
                 }
-                Kind::Oracle | Kind::Pool | Kind::Other => {}
+                Kind::Oracle => {
+                    adaptive = Some(Adaptive::parse(&account.data, address, clock.unix_time)?)
+                }
+                Kind::Pool | Kind::Other => {}
             }
         }
         let (vaults, mints) = (
@@ -110,6 +112,15 @@ impl Whirlpool {
             [fields.mint_a, fields.mint_b],
         );
         super::token::check_companions(accounts, &vaults, &mints)?;
+        // The tier a pool was opened with tells whether its fee moves; only then the oracle counts.
+        if fields.fee_tier_index == fields.tick_spacing {
+            adaptive = None;
+        } else if adaptive.is_none() {
+            return refuse(
+                "missing_account",
+                "the pool's fee moves with its volatility: its oracle must be given",
+            );
+        }
         ticks.sort_unstable_by_key(|tick| tick.index);
         let fee_of =
             |mint, vault| super::token::transfer_fee_of(accounts, mint, vault, clock.epoch());
@@ -125,6 +136,7 @@ impl Whirlpool {
             mint_a: fields.mint_a,
             mint_b: fields.mint_b,
             ticks: ticks.into(),
+            adaptive,
         };
         this.check()?;
         Ok(this)
@@ -134,6 +146,11 @@ impl Whirlpool {
     pub fn check(&self) -> Result<(), Refused> {
         if self.tick_spacing == 0 {
             return refuse("bad_pool", "tick spacing is 0");
+        }
+        if let Some(adaptive) = self.adaptive
+            && !self.tick_spacing.is_multiple_of(adaptive.group_ticks)
+        {
+            return refuse("bad_pool", "tick groups do not fit the tick spacing");
         }
         if !(MIN_SQRT_PRICE..=MAX_SQRT_PRICE).contains(&self.sqrt_price) {
             return refuse(
@@ -164,9 +181,9 @@ impl Whirlpool {
         if a_to_b { (a, b) } else { (b, a) }
     }
 
-    /// Compute a swap without changing anything.
-    pub fn quote(&self, order: Order) -> Result<Movement, QuoteError> {
-        Ok(self.execute(order, None)?.0)
+    /// Compute a swap without changing anything. Only a moving fee depends on the clock.
+    pub fn quote(&self, order: Order, clock: Clock) -> Result<Movement, QuoteError> {
+        Ok(self.execute(order, clock, None)?.0)
     }
 
     /// Compute a swap and the pool after it; write it into the accounts when there are any.
@@ -178,7 +195,7 @@ impl Whirlpool {
         clock: Clock,
     ) -> Result<(Self, Movement), QuoteError> {
         let mut trace = swap::Trace::default();
-        let (movement, outcome) = self.execute(order, Some(&mut trace))?;
+        let (movement, outcome) = self.execute(order, clock, Some(&mut trace))?;
         if let Some(accounts) = accounts {
             patch::write(
                 address,
@@ -194,6 +211,7 @@ impl Whirlpool {
             liquidity: outcome.liquidity,
             sqrt_price: outcome.sqrt_price,
             tick: outcome.tick,
+            adaptive: outcome.adaptive,
             ..self.clone()
         };
         Ok((next, movement))
@@ -202,6 +220,7 @@ impl Whirlpool {
     fn execute(
         &self,
         order: Order,
+        clock: Clock,
         trace: Option<&mut swap::Trace>,
     ) -> Result<(Movement, swap::Outcome), QuoteError> {
         let (fee_in, fee_out) = self.transfer_fees(order.a_to_b);
@@ -215,7 +234,7 @@ impl Whirlpool {
                 _ => order.amount,
             },
         };
-        let outcome = swap::run(self, inner, trace)?;
+        let outcome = swap::run(self, inner, clock.unix_time, trace)?;
         let amount_in = match fee_in {
             // The whole order was used: what the payer sends is what was asked, not a value computed back.
             Some(_) if order.exact_in && outcome.amount_in == inner.amount => order.amount,
@@ -232,17 +251,18 @@ impl Whirlpool {
             price_before: price_of(self.sqrt_price),
             price_after: price_of(outcome.sqrt_price),
             sqrt_price_after: outcome.sqrt_price,
+            fee_rate: outcome.fee_rate,
             ticks_crossed: outcome.ticks_crossed,
         };
         Ok((movement, outcome))
     }
 
     /// The price after the pool's fee, as a fraction of (taken, given). Both parts are below 2^214.
-    pub fn marginal_rate(&self, a_to_b: bool, sqrt_price: u128) -> (U256, U256) {
+    pub fn marginal_rate(&self, a_to_b: bool, sqrt_price: u128, fee_rate: u32) -> (U256, U256) {
         let square = wide::mul(sqrt_price, sqrt_price);
         let one = U256::ONE << 128;
         let (taken, given) = if a_to_b { (square, one) } else { (one, square) };
-        let kept = 1_000_000 - u32::from(self.fee_rate);
+        let kept = 1_000_000 - fee_rate;
         (taken * U256::from(kept), given * U256::from(1_000_000))
     }
 }

@@ -22,9 +22,19 @@ pub fn write(
         .iter_mut()
         .find(|account| account.address == address)
         .ok_or(UNREADABLE)?;
+    let program = pool_account.owner;
     let mut data = pool_account.data.to_vec();
     let after = write_pool(&mut data, a_to_b, outcome, trace, clock)?;
     pool_account.data = data.into();
+    if let Some(adaptive) = outcome.adaptive {
+        for account in accounts.iter_mut() {
+            if account.owner == program && kind_of(&account.data) == Kind::Oracle {
+                let mut data = account.data.to_vec();
+                adaptive.write(&mut data);
+                account.data = data.into();
+            }
+        }
+    }
     for account in accounts.iter_mut() {
         if account.address == address
             || trace.crossings.is_empty()

@@ -1,12 +1,17 @@
 //! The swap loop of a Whirlpool: across initialized ticks, through at most three tick arrays, to the limit.
 
 use super::Whirlpool;
+use super::adaptive::{Adaptive, Meter};
 use super::layout::ARRAY_TICKS;
 use super::step;
 use super::tick_math::{
     MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick, tick_of_sqrt_price,
 };
 use crate::pools::error::{QuoteError, quote_error};
+
+/// Steps are bounded by the ticks of three arrays where the fee is fixed. Where it moves there may be more of them,
+/// but no transaction has the compute budget for this many.
+const MOST_STEPS: u32 = 4_096;
 
 /// What a swap asks for.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +34,9 @@ pub struct Outcome {
     pub tick: i32,
     pub liquidity: u128,
     pub ticks_crossed: u32,
+    /// Fee rate of the last step.
+    pub fee_rate: u32,
+    pub adaptive: Option<Adaptive>,
 }
 
 /// What else a swap writes into the accounts; followed only when they will be written.
@@ -102,6 +110,7 @@ impl Sequence {
 pub fn run(
     pool: &Whirlpool,
     order: Order,
+    unix_time: i64,
     mut trace: Option<&mut Trace>,
 ) -> Result<Outcome, QuoteError> {
     let a_to_b = order.a_to_b;
@@ -128,6 +137,15 @@ pub fn run(
     let mut liquidity = pool.liquidity;
     let mut ticks_crossed = 0;
     let mut exhausted = false;
+    let mut steps = 0;
+    let mut meter = Meter::new(
+        pool.fee_rate,
+        pool.adaptive.as_ref(),
+        a_to_b,
+        tick,
+        unix_time,
+    )?;
+    let mut fee_rate = u32::from(pool.fee_rate);
     // Ticks at or below the current one: the next to the left is the last of them, the next to the right follows.
     let mut below = pool.ticks.partition_point(|entry| entry.index <= tick);
 
@@ -152,57 +170,70 @@ pub fn run(
         } else {
             limit.min(next_price)
         };
-        let step = step::compute(
-            remaining,
-            u32::from(pool.fee_rate),
-            liquidity,
-            price,
-            target,
-            order.exact_in,
-            a_to_b,
-        )?;
-        let (used, gained) = if order.exact_in {
-            (
-                step.amount_in.checked_add(step.fee_amount),
-                Some(step.amount_out),
-            )
-        } else {
-            (
-                Some(step.amount_out),
-                step.amount_in.checked_add(step.fee_amount),
-            )
-        };
-        remaining = used
-            .and_then(|used| remaining.checked_sub(used))
-            .ok_or(quote_error("amount_remaining_overflow"))?;
-        calculated = gained
-            .and_then(|gained| calculated.checked_add(gained))
-            .ok_or(quote_error("amount_calc_overflow"))?;
-        fee_amount = fee_amount
-            .checked_add(step.fee_amount)
-            .ok_or(quote_error("amount_calc_overflow"))?;
-        if let Some(trace) = trace.as_deref_mut() {
-            trace.add_fee(step.fee_amount, pool.protocol_fee_rate, liquidity)?;
-        }
-        if step.next_price == next_price {
-            if let Some(entry) = next {
-                liquidity = cross(liquidity, entry.liquidity_net, a_to_b)?;
-                ticks_crossed += 1;
-                if a_to_b {
-                    below -= 1;
-                } else {
-                    below += 1;
-                }
-                if let Some(trace) = trace.as_deref_mut() {
-                    trace.crossings.push((entry.index, trace.fee_growth));
-                }
+        // One step with a fixed fee, else one for every group of ticks that has a fee of its own.
+        loop {
+            steps += 1;
+            if steps > MOST_STEPS {
+                return Err(quote_error("too_many_steps"));
             }
-            exhausted = sequence.exhausted_after(next_index);
-            tick = if a_to_b { next_index - 1 } else { next_index };
-        } else if step.next_price != price {
-            tick = tick_of_sqrt_price(step.next_price);
+            fee_rate = meter.rate();
+            let (bounded, skipped) = meter.bound(target, liquidity);
+            let step = step::compute(
+                remaining,
+                fee_rate,
+                liquidity,
+                price,
+                bounded,
+                order.exact_in,
+                a_to_b,
+            )?;
+            let (used, gained) = if order.exact_in {
+                (
+                    step.amount_in.checked_add(step.fee_amount),
+                    Some(step.amount_out),
+                )
+            } else {
+                (
+                    Some(step.amount_out),
+                    step.amount_in.checked_add(step.fee_amount),
+                )
+            };
+            remaining = used
+                .and_then(|used| remaining.checked_sub(used))
+                .ok_or(quote_error("amount_remaining_overflow"))?;
+            calculated = gained
+                .and_then(|gained| calculated.checked_add(gained))
+                .ok_or(quote_error("amount_calc_overflow"))?;
+            fee_amount = fee_amount
+                .checked_add(step.fee_amount)
+                .ok_or(quote_error("amount_calc_overflow"))?;
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.add_fee(step.fee_amount, pool.protocol_fee_rate, liquidity)?;
+            }
+            if step.next_price == next_price {
+                if let Some(entry) = next {
+                    liquidity = cross(liquidity, entry.liquidity_net, a_to_b)?;
+                    ticks_crossed += 1;
+                    if a_to_b {
+                        below -= 1;
+                    } else {
+                        below += 1;
+                    }
+                    if let Some(trace) = trace.as_deref_mut() {
+                        trace.crossings.push((entry.index, trace.fee_growth));
+                    }
+                }
+                exhausted = sequence.exhausted_after(next_index);
+                tick = if a_to_b { next_index - 1 } else { next_index };
+            } else if step.next_price != price {
+                tick = tick_of_sqrt_price(step.next_price);
+            }
+            price = step.next_price;
+            meter.advance(skipped, price, next_price, next_index);
+            if remaining == 0 || price == target {
+                break;
+            }
         }
-        price = step.next_price;
     }
 
     if remaining > 0 && !order.exact_in && order.sqrt_price_limit == 0 {
@@ -222,6 +253,8 @@ pub fn run(
         tick,
         liquidity,
         ticks_crossed,
+        fee_rate,
+        adaptive: meter.finish(pool.sqrt_price, price),
     })
 }
 
