@@ -14,7 +14,7 @@ a whole one, or `None` when there was none to be had in a bounded number of atte
 from __future__ import annotations
 
 import asyncio
-import threading
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +38,7 @@ from pipeline._core import (
     SharedMemoryIncompatible,
     SharedMemoryMissing,
     SharedMemoryOwned,
+    Waker,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ __all__ = [
     "SharedMemoryIncompatible",
     "SharedMemoryMissing",
     "SharedMemoryOwned",
+    "Waker",
     "Watch",
     "as_array",
     "open_when_there",
@@ -126,24 +128,20 @@ def open_when_there(opener: Callable[[Path], _Opened], path: Path, timeout_s: fl
 class Watch:
     """Tell an event loop of commits to a quote table.
 
-    A thread sleeps in the kernel until the writer commits. A busy loop is told once for many commits, not once each.
+    A thread outside Python sleeps in the kernel until the writer commits. A busy loop is told once for many commits, not
+    once each.
     """
 
     def __init__(self, table: QuoteTable) -> None:
         """Start to watch, on behalf of the running loop."""
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._stopped = False
-        self._cursor = table.cursor()
-        self._thread = threading.Thread(target=self._run, name="shm-watch", daemon=True)
-        self._thread.start()
+        self._waker = table.waker()
+        self._loop.add_reader(self._waker.fileno(), self._on_commit)
 
-    def _run(self) -> None:
-        while not self._stopped:
-            if self._cursor.wait(0.2):
-                self._cursor.poll()
-                if not self._loop.is_closed() and not self._changed.is_set():
-                    self._loop.call_soon_threadsafe(self._changed.set)
+    def _on_commit(self) -> None:
+        os.eventfd_read(self._waker.fileno())
+        self._changed.set()
 
     async def wait(self, timeout_s: float) -> bool:
         """Wait for a commit since the last call; `False` after `timeout_s` without one."""
@@ -157,5 +155,6 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching."""
-        self._stopped = True
-        self._thread.join(timeout=1)
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._waker.fileno())
+        self._waker.close()

@@ -7,6 +7,7 @@ mod permit;
 mod reader;
 mod snapshot;
 mod stress;
+mod waker;
 mod writer;
 
 use std::path::PathBuf;
@@ -88,6 +89,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<writer::QuoteTableWriter>()?;
     module.add_class::<reader::QuoteTable>()?;
     module.add_class::<reader::Cursor>()?;
+    module.add_class::<waker::Waker>()?;
     module.add_class::<snapshot::QuoteSnapshot>()?;
     module.add_class::<snapshot::QuoteEntry>()?;
     module.add_class::<blobs::PoolBlobWriter>()?;

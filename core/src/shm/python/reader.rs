@@ -9,6 +9,7 @@ use super::super::directory::Kind;
 use super::super::sync::Ordering;
 use super::super::table::{self, Changes, Commit, TableReader};
 use super::snapshot::{QuoteEntry, QuoteSnapshot, Spare};
+use super::waker::Waker;
 use super::{ALIVE_WITHIN_NS, PathArgument};
 
 /// A reader of a quote table.
@@ -116,6 +117,11 @@ impl QuoteTable {
             table: self.inner.clone(),
             inner: table::Cursor::new(self.inner.head()),
         }
+    }
+
+    /// Start a thread outside Python that makes a descriptor readable at each commit from now on.
+    fn waker(&self) -> PyResult<Waker> {
+        Waker::start(self.inner.clone())
     }
 
     /// Slot of the newest commit.
