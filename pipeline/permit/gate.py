@@ -269,11 +269,11 @@ class Gate:
     def _drain(self, link: Link) -> bool:
         """Take in everything that has arrived; return whether the end was reached."""
         messages, reached_end = link.drain()
-        for message in messages:
-            self._learn(link, message)
+        for message, since_ns in messages:
+            self._learn(link, message, since_ns)
         return reached_end
 
-    def _learn(self, link: Link, message: Message) -> None:
+    def _learn(self, link: Link, message: Message, since_ns: int) -> None:
         view = self._view
         match message.sid:
             case value if value == PERMIT_SID:
@@ -281,12 +281,12 @@ class Gate:
                 if not isinstance(permit, Permit):
                     self._invalid += 1
                     return
-                # The lease counts from a moment that is surely before the server passed the permit on: our last
-                # answered ping. So a permit that lay in a buffer while this process slept cannot pass for a new one.
+                # The lease counts from a moment that is surely before the server passed the permit on. So one that lay
+                # in a buffer while this process slept, or the network was cut, cannot pass for a new one.
                 view.renew(
                     *(permit.state, permit.epoch, permit.actor, permit.reason),
                     lease_ns=permit.lease_ns,
-                    since_ns=link.proven_ns,
+                    since_ns=since_ns,
                 )
                 link.ask(boottime_ns())
             case value if value == SWITCH_SID:

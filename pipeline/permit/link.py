@@ -79,7 +79,7 @@ class Link:
         self._early: deque[Frame] = deque(early)
         self._buffer = bytearray(_CHUNK)
         self._asked_ns = 0
-        # The last of our pings that the server answered: whatever comes after the answer was sent after this moment.
+        # When the last of our pings was sent that the server has answered.
         self.proven_ns = 0
         self.heard_ns = boottime_ns()
         self.dead = False
@@ -154,12 +154,13 @@ class Link:
         """Return the socket's number, to wait on."""
         return self._socket.fileno()
 
-    def drain(self) -> tuple[list[Message], bool]:
+    def drain(self) -> tuple[list[tuple[Message, int]], bool]:
         """Read what has arrived; return its messages and whether the end was reached. Raise LinkError.
 
-        Never waits. Pings are answered and pongs kept book of on the way; see `ask`.
+        Never waits. With each message comes the moment of our last ping that the server had answered before it: the
+        message was passed on after that moment, however long it lay in a buffer. Pings are answered on the way.
         """
-        messages: list[Message] = []
+        messages: list[tuple[Message, int]] = []
         while self._early:
             self._take(self._early.popleft(), messages)
         total = 0
@@ -204,10 +205,10 @@ class Link:
         self.dead = True
         self._socket.close()
 
-    def _take(self, frame: Frame, messages: list[Message]) -> None:
+    def _take(self, frame: Frame, messages: list[tuple[Message, int]]) -> None:
         match frame:
             case Message():
-                messages.append(frame)
+                messages.append((frame, self.proven_ns))
             case Ping():
                 self._send(b"PONG\r\n")
             case Pong():

@@ -223,6 +223,19 @@ def test_a_server_that_answers_no_ping_gives_no_lease(server: FakeServer, brief:
     assert why(brief) is RefusedBy.LEASE_EXPIRED
 
 
+def test_a_pong_speaks_for_what_comes_after_it_only(server: FakeServer, make: Callable[..., Gate]) -> None:
+    gate = make(max_lease_s=2.0)
+    assert gate.wait_ready(5)
+    server.answer_pings = False
+    proven = gate._link.proven_ns if gate._link is not None else 0
+    eventually(lambda: server.pings == 2)  # sent, not answered
+    eventually(lambda: boottime_ns() > proven + 2_050_000_000)
+    # The network delivers what it held up: a permit from before our ping, and the answer to the ping behind it.
+    server.send(frame("system.permit", 2, permit(lease_ms=2000)) + b"PONG\r\n")
+    eventually(lambda: gate.view().permits == 1)
+    assert why(gate) is RefusedBy.LEASE_EXPIRED
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
