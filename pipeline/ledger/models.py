@@ -1,18 +1,44 @@
 """Tables of the auditor's books.
 
 Amounts are integers in base units, at most 2**63 - 1: the range of the signed profits of an ExecutionResult. What does
-not fit is refused before it reaches a table. Times are wall-clock ns since the Unix epoch.
+not fit is refused before it reaches a table. Sums over many of them have no limit. Times are wall-clock ns since the
+Unix epoch.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, Text
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Dialect, ForeignKey, Index, Integer, Numeric, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 # Written into `books.layout`; a database of another layout is refused, never guessed at.
 LAYOUT = 1
 
 AMOUNT_MAX = 2**63 - 1
+
+
+class Whole(TypeDecorator[int]):
+    """An integer of any size: exact decimals where the database has them, else text."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column's type."""
+        return dialect.type_descriptor(Numeric(78, 0) if dialect.name == "postgresql" else String(80))
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Decimal | str | None:
+        """Turn an integer into what the column holds."""
+        if value is None:
+            return None
+        return Decimal(value) if dialect.name == "postgresql" else str(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
+        """Turn what the column holds into an integer."""
+        return None if value is None else int(value)
 
 
 class Base(DeclarativeBase):
@@ -28,10 +54,10 @@ class Books(Base):
     layout: Mapped[int] = mapped_column(Integer)
     starting_capital_lamports: Mapped[int] = mapped_column(BigInteger)
     # Net profit of everything booked that could be valued, each at its own fill's price.
-    net_lamports: Mapped[int] = mapped_column(BigInteger)
-    net_usd_e6: Mapped[int] = mapped_column(BigInteger)
-    peak_lamports: Mapped[int] = mapped_column(BigInteger)
-    max_drawdown_lamports: Mapped[int] = mapped_column(BigInteger)
+    net_lamports: Mapped[int] = mapped_column(Whole)
+    net_usd_e6: Mapped[int] = mapped_column(Whole)
+    peak_lamports: Mapped[int] = mapped_column(Whole)
+    max_drawdown_lamports: Mapped[int] = mapped_column(Whole)
     # Executions with a profit or loss that had no price: in no figure of lamports or USD.
     unvalued: Mapped[int] = mapped_column(BigInteger)
 
@@ -98,11 +124,11 @@ class Execution(Base):
     net_profit: Mapped[int] = mapped_column(BigInteger)
     expected_profit: Mapped[int] = mapped_column(BigInteger)
     sol_price_usd_e6: Mapped[int] = mapped_column(BigInteger)
-    # NULL where the price was unknown.
+    # NULL where the price was unknown, or made it more than the column holds.
     net_lamports: Mapped[int | None] = mapped_column(BigInteger)
     net_usd_e6: Mapped[int | None] = mapped_column(BigInteger)
     # Books.net_lamports after this booking.
-    equity_lamports: Mapped[int] = mapped_column(BigInteger)
+    equity_lamports: Mapped[int] = mapped_column(Whole)
     slot: Mapped[int] = mapped_column(BigInteger)
     attempt: Mapped[int] = mapped_column(BigInteger)
     created_ns: Mapped[int] = mapped_column(BigInteger)
@@ -139,16 +165,16 @@ class Total(Base):
     executions: Mapped[int] = mapped_column(BigInteger)
     filled: Mapped[int] = mapped_column(BigInteger)
     wins: Mapped[int] = mapped_column(BigInteger)
-    gross_profit: Mapped[int] = mapped_column(BigInteger)
-    fees_lamports: Mapped[int] = mapped_column(BigInteger)
-    tips_lamports: Mapped[int] = mapped_column(BigInteger)
-    cost: Mapped[int] = mapped_column(BigInteger)
-    net_profit: Mapped[int] = mapped_column(BigInteger)
-    expected_profit: Mapped[int] = mapped_column(BigInteger)
+    gross_profit: Mapped[int] = mapped_column(Whole)
+    fees_lamports: Mapped[int] = mapped_column(Whole)
+    tips_lamports: Mapped[int] = mapped_column(Whole)
+    cost: Mapped[int] = mapped_column(Whole)
+    net_profit: Mapped[int] = mapped_column(Whole)
+    expected_profit: Mapped[int] = mapped_column(Whole)
     # Expected net profit of the filled ones alone: what the realised profit is compared with.
-    expected_of_filled: Mapped[int] = mapped_column(BigInteger)
-    net_lamports: Mapped[int] = mapped_column(BigInteger)
-    net_usd_e6: Mapped[int] = mapped_column(BigInteger)
+    expected_of_filled: Mapped[int] = mapped_column(Whole)
+    net_lamports: Mapped[int] = mapped_column(Whole)
+    net_usd_e6: Mapped[int] = mapped_column(Whole)
 
 
 _unchecked = ~Execution.plan_checked

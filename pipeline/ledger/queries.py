@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Select, case, func, select
+from sqlalchemy import BigInteger, ColumnElement, Engine, Select, case, func, literal, select
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.ledger.engine import LedgerError, first_line, open_engine
@@ -64,7 +64,7 @@ class Reader:
             books={name: int(value) for name, value in books.items() if name not in ("id", "layout")},
             positions=positions,
             tokens=[_named(row, names) for row in totals],
-            pairs=[_named(row, names) for row in pairs],
+            pairs=[_named(_pair(row), names) for row in pairs],
             statuses=dict(sorted(statuses.items())),
         )
 
@@ -90,25 +90,36 @@ def open_report(url: str) -> Reader:
     return Reader(url)
 
 
+_FILLED = Execution.status == "FILLED"
+_ZERO = literal(0, BigInteger)
+_HALF = 2**32
+_COUNTS: dict[str, ColumnElement[int]] = {
+    "executions": func.count(),
+    "filled": func.sum(case((_FILLED, 1), else_=0)),
+    "wins": func.sum(case((_FILLED & (Execution.net_profit > 0), 1), else_=0)),
+}
+# Figures of a pair -> what is summed. SQLite's sums end at 63 bits: the halves of each amount are summed there, and put
+# together in Python.
+_SUMS: dict[str, Any] = {
+    "gross_profit": Execution.gross_profit,
+    "base_fees_lamports": Execution.base_fee,
+    "priority_fees_lamports": Execution.priority_fee,
+    "tips_lamports": Execution.tip,
+    "cost": Execution.cost,
+    "net_profit": Execution.net_profit,
+    "expected_profit": Execution.expected_profit,
+    "expected_of_filled": case((_FILLED, Execution.expected_profit), else_=_ZERO),
+    "net_lamports": func.coalesce(Execution.net_lamports, _ZERO),
+    "net_usd_e6": func.coalesce(Execution.net_usd_e6, _ZERO),
+}
+
+
 def _by_pair() -> Select[Any]:
-    filled = Execution.status == "FILLED"
-    count = func.count()
-    columns: list[Any] = [
-        Execution.token,
-        _OTHER.label("other"),
-        count.label("executions"),
-        func.sum(case((filled, 1), else_=0)).label("filled"),
-        func.sum(case((filled & (Execution.net_profit > 0), 1), else_=0)).label("wins"),
-        func.sum(Execution.gross_profit).label("gross_profit"),
-        func.sum(Execution.base_fee + Execution.priority_fee).label("fees_lamports"),
-        func.sum(Execution.tip).label("tips_lamports"),
-        func.sum(Execution.cost).label("cost"),
-        func.sum(Execution.net_profit).label("net_profit"),
-        func.sum(Execution.expected_profit).label("expected_profit"),
-        func.sum(case((filled, Execution.expected_profit), else_=0)).label("expected_of_filled"),
-        func.coalesce(func.sum(Execution.net_lamports), 0).label("net_lamports"),
-        func.coalesce(func.sum(Execution.net_usd_e6), 0).label("net_usd_e6"),
-    ]
+    columns: list[Any] = [Execution.token, _OTHER.label("other")]
+    columns += [count.label(name) for name, count in _COUNTS.items()]
+    half = literal(_HALF, BigInteger)
+    for name, value in _SUMS.items():
+        columns += [func.sum(value // half).label(f"{name}_high"), func.sum(value % half).label(f"{name}_low")]
     return (
         select(*columns)
         .select_from(Execution)
@@ -118,9 +129,18 @@ def _by_pair() -> Select[Any]:
     )
 
 
+def _pair(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Put the halves of a pair's sums together."""
+    found = {name: row[name] for name in ("token", "other")}
+    found |= {name: int(row[name]) for name in _COUNTS}
+    found |= {name: int(row[f"{name}_high"]) * _HALF + int(row[f"{name}_low"]) for name in _SUMS}
+    found["fees_lamports"] = found.pop("base_fees_lamports") + found.pop("priority_fees_lamports")
+    return found
+
+
 def _named(row: Mapping[Any, Any], names: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
-    """Return a row with the symbols of its tokens; sums that a database answers as decimals become integers again."""
-    found = {str(key): _whole(value) for key, value in row.items()}
+    """Return a row with the symbols of its tokens."""
+    found = {str(key): value for key, value in row.items()}
     own = names.get(found["token"])
     found["symbol"] = own["symbol"] if own else found["token"]
     found["decimals"] = own["decimals"] if own else None
@@ -128,7 +148,3 @@ def _named(row: Mapping[Any, Any], names: Mapping[str, Mapping[Any, Any]]) -> di
         other = names.get(found["other"] or "")
         found["pair"] = f"{found['symbol']}/{other['symbol'] if other else found['other'] or '?'}"
     return found
-
-
-def _whole(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | bool | int) else int(value)

@@ -89,8 +89,8 @@ def execution_row(entry: Entry, value: Valuer, now: int) -> dict[str, Any]:
         "net_profit": net,
         "expected_profit": result.expected_profit,
         "sol_price_usd_e6": result.sol_price_usd_e6,
-        "net_lamports": worth.lamports,
-        "net_usd_e6": worth.usd_e6,
+        "net_lamports": _fitting(worth.lamports),
+        "net_usd_e6": _fitting(worth.usd_e6),
         "slot": result.slot,
         "attempt": result.attempt,
         "created_ns": result.created_ns,
@@ -137,3 +137,8 @@ def plan_row(entry: PlanEntry) -> dict[str, Any]:
         "slot": plan.slot,
         "created_ns": plan.created_ns,
     }
+
+
+def _fitting(amount: int | None) -> int | None:
+    """Return an amount, or None for one that an absurd price made too large."""
+    return amount if amount is not None and abs(amount) <= AMOUNT_MAX else None

@@ -13,7 +13,8 @@ from sqlalchemy import create_engine, text
 
 from pipeline.ledger import Entry, Ledger, LedgerError, PlanEntry, PositionMoved, Span, open_report, unbookable
 from pipeline.ledger.models import AMOUNT_MAX
-from pipeline.messages import ExecutionResult, ExecutionStatus
+from pipeline.messages import ExecutionResult, ExecutionStatus, decode
+from workers.auditor.snapshot import snapshots
 from workers.auditor.valuation import value_of
 
 from .conftest import CAPITAL
@@ -182,6 +183,32 @@ def test_rebuilding_gives_the_same_books(ledger: Ledger, url: str) -> None:
     reader.close()
 
 
+def fitting(amount: int | None) -> int:
+    return amount if amount is not None and abs(amount) <= AMOUNT_MAX else 0
+
+
+def test_sums_have_no_limit(ledger: Ledger, url: str) -> None:
+    """Results at the end of what a column holds, more than one of them."""
+    most = AMOUNT_MAX - 10
+    results = [a_result(number, amount_in=0, gross=most, cost=0, expected_profit=0) for number in range(5)]
+    results += [a_result(number, amount_in=most, gross=-most, cost=0, expected_profit=0) for number in range(5, 12)]
+    results += [a_result(12, gross=-(10**12), amount_in=10**12, token=USDC_MINT, price=1)]
+    assert not any(unbookable(result) for result in results)
+    booked = book(ledger, results)
+    assert booked.totals[SOL_MINT]["net_profit"] == -2 * most
+    assert booked.books["peak_lamports"] == 5 * most
+    assert booked.books["max_drawdown_lamports"] == 7 * most
+    assert booked.books["unvalued"] == 13  # in USD, or in lamports, more than a column holds
+    for message in snapshots(booked, cause="", created_ns=1, producer="auditor"):
+        assert decode(message.encode()) == message
+    reader = open_report(url)
+    report = reader.report()
+    assert [row["net_profit"] for row in report.pairs if row["token"] == SOL_MINT] == [-2 * most]
+    assert report.tokens[1]["net_profit"] == -2 * most
+    assert [row["equity_lamports"] for row in reader.trades()][4] == 5 * most
+    reader.close()
+
+
 amounts = st.integers(-(10**12), 10**12)
 outcomes = st.tuples(
     amounts,
@@ -219,8 +246,8 @@ def test_sums_are_exact_for_any_order_and_any_repeats(rows: list, data: st.DataO
         assert total["tips_lamports"] == sum(result.tip for result in mine)
         assert total["net_profit"] == total["gross_profit"] - total["cost"]
     valued = [value_of(result.token, result.net_profit, result.sol_price_usd_e6) for result in results]
-    assert found.books["net_lamports"] == sum(value.lamports or 0 for value in valued)
-    assert found.books["net_usd_e6"] == sum(value.usd_e6 or 0 for value in valued)
+    assert found.books["net_lamports"] == sum(fitting(value.lamports) for value in valued)
+    assert found.books["net_usd_e6"] == sum(fitting(value.usd_e6) for value in valued)
     assert found.books["peak_lamports"] >= max(0, found.books["net_lamports"])
     assert found.books["max_drawdown_lamports"] >= found.books["peak_lamports"] - found.books["net_lamports"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.ids import deterministic_id
 from pipeline.ledger import Booked
+from pipeline.ledger.models import AMOUNT_MAX
 from pipeline.messages import PnlSnapshot
 
 
@@ -21,18 +22,23 @@ def snapshots(booked: Booked, *, cause: str, created_ns: int, producer: str) -> 
             executions=total["executions"],
             filled=total["filled"],
             wins=total["wins"],
-            gross_profit=total["gross_profit"],
-            fees=total["fees_lamports"],
-            tips=total["tips_lamports"],
-            cost=total["cost"],
-            net_profit=total["net_profit"],
-            expected_profit=total["expected_profit"],
-            net_profit_lamports=books["net_lamports"],
-            net_profit_usd_e6=books["net_usd_e6"],
-            max_drawdown_lamports=books["max_drawdown_lamports"],
-            drawdown_lamports=books["peak_lamports"] - books["net_lamports"],
+            gross_profit=_long(total["gross_profit"]),
+            fees=_long(total["fees_lamports"]),
+            tips=_long(total["tips_lamports"]),
+            cost=_long(total["cost"]),
+            net_profit=_long(total["net_profit"]),
+            expected_profit=_long(total["expected_profit"]),
+            net_profit_lamports=_long(books["net_lamports"]),
+            net_profit_usd_e6=_long(books["net_usd_e6"]),
+            max_drawdown_lamports=_long(books["max_drawdown_lamports"]),
+            drawdown_lamports=_long(books["peak_lamports"] - books["net_lamports"]),
             starting_capital_lamports=books["starting_capital_lamports"],
             stream_sequence=booked.position,
         )
         for token, total in sorted(booked.totals.items())
     ]
+
+
+def _long(total: int) -> int:
+    """Return a sum as a message can hold it: one that is past 63 bits stays at their end."""
+    return max(-AMOUNT_MAX, min(total, AMOUNT_MAX))
