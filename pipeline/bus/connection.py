@@ -85,7 +85,7 @@ class Bus:
         bus = cls(settings, name, tracing)
         limit = timeout_s if timeout_s is not None else settings.connect_timeout_s
         try:
-            await asyncio.wait_for(bus._connect(), limit)
+            await _within(limit, bus._connect())
         except (TimeoutError, errors.Error, OSError) as error:
             bus._closing = True
             await bus.client.close()
@@ -379,3 +379,21 @@ def _decoded(payload: bytes) -> Message | InvalidMessage:
         return decode(payload)
     except InvalidMessage as error:
         return error
+
+
+async def _within(limit_s: float, work: Coroutine[Any, Any, None]) -> None:
+    """Await the work, or cancel it after `limit_s` and raise TimeoutError.
+
+    nats-py's attempts stand in `asyncio.wait_for`, which in Python 3.11 loses a cancellation that meets the end of
+    what it waits for; cancelled once, it may go on connecting for ever.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=limit_s)
+        if task.done():
+            return task.result()
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+    raise TimeoutError
