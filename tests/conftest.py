@@ -53,9 +53,14 @@ def nats_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def nats_config(nats_url: str) -> Config:
-    """The default configuration against the test server."""
-    return load_config({"nats.url": nats_url}, environment={})
+def nats_config(nats_url: str, tmp_path: Path) -> Config:
+    """The default configuration against the test server, with files of its own beside this host's pipeline."""
+    folders = {
+        "shm.directory": str(tmp_path / "shm"),
+        "worker.run_dir": str(tmp_path / "run"),
+        "worker.data_dir": str(tmp_path / "data"),
+    }
+    return load_config({"nats.url": nats_url, **folders}, environment={})
 
 
 @pytest.fixture
@@ -82,12 +87,3 @@ async def connect(nats_config: Config) -> AsyncIterator[Connect]:
 async def bus(connect: Connect) -> Bus:
     """One connection with fresh, empty streams."""
     return await connect()
-
-
-@pytest.fixture(scope="session")
-def recorded_data() -> Path:
-    """Return the folder of recordings; tests that need it are marked `recorded` and skip where it is absent."""
-    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no recordings in {folder}")
-    return folder
