@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 CONFIG_PATH = Path(__file__).resolve().parent.parent / "compose" / "nats.conf"
 GUARD_PATH = Path(__file__).resolve().with_name("_nats_guard.py")
-MINIMUM_VERSION = (2, 11)
+MINIMUM_VERSION = (2, 12)
 MINIMUM_FREE_BYTES = 64 << 20
 _PREFIX = "pipeline-nats-"
 _START_TIMEOUT_S = 10.0

@@ -56,6 +56,7 @@ class StreamSpec:
             "duplicate_window": float(self.duplicate_window_s),
             "num_replicas": replicas,
             "allow_direct": True,
+            "allow_atomic": not self.bucket,  # publishers under load store messages in batches, with one sync
             "compression": StoreCompression.NONE,
             "metadata": metadata,
         }
@@ -214,6 +215,7 @@ _COMPARED = (
         "duplicate_window",
         "num_replicas",
         "allow_direct",
+        "allow_atomic",
         "allow_rollup_hdrs",
         "deny_delete",
     ),
@@ -325,7 +327,7 @@ def _value(config: StreamConfig, name: str) -> object:
             return str(getattr(value, "value", value) or "none")
         case "max_age" | "duplicate_window":
             return float(value or 0)
-        case "allow_direct" | "allow_rollup_hdrs" | "deny_delete" | "deny_purge" | "no_ack" | "sealed":
+        case "allow_direct" | "allow_atomic" | "allow_rollup_hdrs" | "deny_delete" | "deny_purge" | "no_ack" | "sealed":
             return bool(value)
         case "description":
             return value or ""

@@ -14,7 +14,7 @@ from pipeline.bus.errors import (
     ServerUnreachable,
     Stale,
 )
-from pipeline.bus.publisher import Stored
+from pipeline.bus.lanes import Stored
 
 __all__ = [
     "AlreadyConsumed",

@@ -22,7 +22,8 @@ from pipeline.bus.counters import Counters
 from pipeline.bus.delivery import TRACEPARENT, Delivery
 from pipeline.bus.durable import HEARTBEAT_S, await_unbound, consumer_config, ensure_consumer, restore_streams
 from pipeline.bus.errors import ServerUnreachable, growing_delay_s
-from pipeline.bus.publisher import Publisher, Stored
+from pipeline.bus.lanes import Stored
+from pipeline.bus.publisher import Publisher
 from pipeline.bus.reader import read_raw
 from pipeline.bus.watch import Watch, WatchHandler
 from pipeline.clock import wall_ns
@@ -138,7 +139,7 @@ class Bus:
         await self._publisher.room()
         lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         return await self._publisher.send(
-            subject, stream or stream_of(subject), message_id, payload, headers=lines, deadline_s=timeout_s
+            subject, stream or stream_of(subject), message_id, payload, headers=lines, deadline_s=timeout_s, alone=True
         )
 
     async def dead_letter(

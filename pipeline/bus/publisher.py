@@ -1,4 +1,7 @@
-"""Publishing that is acknowledged or fails loudly: many on their way at once, repeated over reconnects, bounded."""
+"""Publishing that is acknowledged or fails loudly: many on their way at once, repeated over reconnects, bounded.
+
+Every message has a number, its token, which is the last part of its acknowledgement's subject; a batch has one too.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import asyncio
 import json
 import logging
 import time
+import uuid
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.bus.client import LeanClient
 from pipeline.bus.counters import Counters
 from pipeline.bus.delivery import status_of
 from pipeline.bus.errors import Backlogged, PublishFailed
+from pipeline.bus.lanes import NO_BATCHES, How, Lane, Publish, Stored
 
 log = logging.getLogger(__name__)
 
@@ -22,38 +27,6 @@ _PERMANENT = frozenset({10060, 10054, 10003, 10097, 10109, 10071, 10164, 10070})
 _EXPECTED = frozenset({10071, 10164})  # another write came first: an answer, not a failure
 _SWEEP_S = 0.1
 _REFUSED_WAIT_S = 0.1
-
-
-class Stored(NamedTuple):
-    """The server's acknowledgement: the message is on its disk."""
-
-    stream: str
-    sequence: int
-    duplicate: bool
-
-
-class _Publish:
-    """One publish on its way."""
-
-    __slots__ = ("again_at", "command", "deadline", "future", "last_error", "stream", "subject")
-
-    def __init__(
-        self,
-        future: asyncio.Future[Stored],
-        command: bytes,
-        *,
-        subject: str,
-        stream: str,
-        again_at: float,
-        deadline: float,
-    ) -> None:
-        self.future = future
-        self.command = command
-        self.subject = subject
-        self.stream = stream
-        self.again_at = again_at
-        self.deadline = deadline
-        self.last_error = ""
 
 
 class Publisher:
@@ -67,9 +40,12 @@ class Publisher:
         self._counters = counters
         self._repeat_s = repeat_s
         self._deadline_s = deadline_s
-        self._prefix = ""
+        self._prefix = b""
+        self._batch_prefix = uuid.uuid4().bytes.hex().encode() + b"."
+        self._batches: dict[int, str] = {}
         self._token = 0
-        self._outstanding: dict[int, _Publish] = {}
+        self._outstanding: dict[int, Publish] = {}
+        self._lanes: dict[str, Lane] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -82,7 +58,7 @@ class Publisher:
     async def start(self) -> None:
         """Subscribe to the acknowledgements."""
         inbox = self._client.new_inbox()
-        self._prefix = inbox + "."
+        self._prefix = inbox.encode() + b"."
         await self._client.subscribe_direct(inbox + ".*", self._on_reply)
 
     async def room(self) -> None:
@@ -101,8 +77,9 @@ class Publisher:
         *,
         headers: str = "",
         deadline_s: float | None = None,
+        alone: bool = False,
     ) -> asyncio.Future[Stored]:
-        """Send now, or as soon as the connection is back; `headers` are whole lines."""
+        """Send now, or as soon as the connection is back; `headers` are whole lines, `alone` means never in a batch."""
         if len(self._outstanding) >= self.max_pending:
             raise Backlogged(
                 f"{self.max_pending} publishes wait for their acknowledgement",
@@ -115,23 +92,16 @@ class Publisher:
             )
         self._token += 1
         token = self._token
-        head = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\nNats-Expected-Stream: {stream}\r\n{headers}\r\n".encode()
-        size = len(head)
-        command = b"HPUB %b %b%d %d %d\r\n%b%b\r\n" % (
-            *(subject.encode(), self._prefix.encode(), token, size, size + len(payload)),
-            *(head, payload),
-        )
+        head = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\nNats-Expected-Stream: {stream}\r\n{headers}".encode()
         now = time.monotonic()
         future: asyncio.Future[Stored] = self._loop.create_future()
-        self._outstanding[token] = _Publish(
-            future,
-            command,
-            subject=subject,
-            stream=stream,
-            again_at=now + self._repeat_s,
-            deadline=now + (deadline_s or self._deadline_s),
-        )
-        self._client.send(command)  # while disconnected it waits in _outstanding for `resend`
+        publish = self._outstanding[token] = Publish(future, subject, stream, head, payload)
+        publish.again_at = now + self._repeat_s
+        publish.deadline = now + (deadline_s or self._deadline_s)
+        if alone:
+            self._send_one(token)
+        else:
+            self._lane(stream).add(token, publish)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
         return future
@@ -145,9 +115,10 @@ class Publisher:
 
     def resend(self) -> None:
         """Send everything outstanding again, in order; the server drops what it already has by its id."""
-        now = time.monotonic()
-        for publish in self._outstanding.values():
-            self._again(publish, now)
+        for lane in self._lanes.values():
+            lane.restart()
+        for token, publish in self._outstanding.items():
+            self._again(token, publish, lost=True)
 
     def close(self, reason: str) -> None:
         """Fail what is still outstanding."""
@@ -159,10 +130,41 @@ class Publisher:
         for waiter in self._waiting:
             waiter.cancel()
 
-    def _again(self, publish: _Publish, now: float) -> None:
-        publish.again_at = now + self._repeat_s
-        if self._client.send(publish.command):
-            self._counters.publish_retries += 1
+    def _lane(self, stream: str) -> Lane:
+        lane = self._lanes.get(stream)
+        if lane is None:
+            lane = self._lanes[stream] = Lane(self._send_one, self._send_batch)
+        return lane
+
+    def _send_one(self, token: int) -> None:
+        """Send a message by itself; while disconnected it waits in _outstanding for `resend`."""
+        self._client.send(self._outstanding[token].command(b"%b%d" % (self._prefix, token)))
+
+    def _send_batch(self, tokens: list[int]) -> int:
+        """Send messages as one atomic batch, acknowledged by its last, and return the batch's number."""
+        self._token += 1
+        batch = self._token
+        now = time.monotonic()
+        name = b"Nats-Batch-Id: %b%d\r\nNats-Batch-Sequence: " % (self._batch_prefix, batch)
+        for number, token in enumerate(tokens, 1):
+            publish = self._outstanding[token]
+            publish.again_at = now + self._repeat_s
+            if number < len(tokens):
+                self._client.send(publish.command(b"", b"%b%d\r\n" % (name, number)))
+            else:
+                last = b"%b%d\r\nNats-Batch-Commit: 1\r\n" % (name, number)
+                self._client.send(publish.command(b"%b%d" % (self._prefix, batch), last))
+        self._batches[batch] = self._outstanding[tokens[0]].stream
+        return batch
+
+    def _again(self, token: int, publish: Publish, *, lost: bool = False) -> None:
+        """Send a message again by itself; `lost` where its lane has forgotten it."""
+        publish.again_at = time.monotonic() + self._repeat_s
+        self._counters.publish_retries += 1
+        if lost and publish.how is not How.ALONE:
+            self._lane(publish.stream).again(token, publish)
+        else:
+            self._send_one(token)
 
     def _sweep(self) -> None:
         """Repeat what was not acknowledged in time, fail what is past its deadline."""
@@ -172,12 +174,48 @@ class Publisher:
                 self._forget(token)
             elif now >= publish.deadline:
                 self._fail(token, publish.last_error or "no acknowledgement")
-            elif now >= publish.again_at:
-                self._again(publish, now)
+            elif now >= publish.again_at and publish.how is How.BATCH:
+                self._dissolve(publish.batch)
+            elif now >= publish.again_at and publish.how is not How.WAITING and self._client.is_connected:
+                self._again(token, publish)
+        for lane in self._lanes.values():
+            lane.go_on(self._outstanding)
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep) if self._outstanding else None
+
+    def _dissolve(self, batch: int, code: int = 0) -> None:
+        """Send the messages of a batch that was refused or not answered one by one."""
+        lane = self._lane(self._batches.pop(batch))
+        if code in NO_BATCHES:
+            lane.refuse_batches()
+        for token in lane.take_batch(batch):
+            publish = self._outstanding.get(token)
+            if publish is not None:
+                self._again(token, publish, lost=True)
+        lane.go_on(self._outstanding)
+
+    def _on_batch_reply(self, batch: int, data: bytes, status: str) -> None:
+        try:
+            answer: dict[str, Any] = json.loads(data or b"{}")
+            code = (answer.get("error") or {}).get("err_code", 0)
+            last = 0 if status or code else int(answer["seq"])
+        except (ValueError, KeyError, AttributeError):
+            code = last = 0
+        if not last:
+            self._dissolve(batch, code)
+            return
+        lane = self._lane(self._batches.pop(batch))
+        tokens = lane.take_batch(batch)
+        first = last - len(tokens) + 1  # a batch is stored without a gap
+        for number, token in enumerate(tokens):
+            if token in self._outstanding:
+                self._stored(token, Stored(answer["stream"], first + number, False))
+        lane.go_on(self._outstanding)
 
     def _on_reply(self, subject: bytes, _reply: bytes, data: bytes, headers: bytes | None) -> None:
         token = int(subject[subject.rfind(b".") + 1 :])
+        if token in self._batches:
+            self._on_batch_reply(token, data, status_of(headers))
+            return
         publish = self._outstanding.get(token)
         if publish is None:
             return  # acknowledged before, or given up
@@ -198,17 +236,24 @@ class Publisher:
             if code in _PERMANENT:
                 self._fail(token, publish.last_error, code)
             return
+        self._stored(token, stored)
+        self._lane(publish.stream).go_on(self._outstanding)
+
+    def _stored(self, token: int, stored: Stored) -> None:
+        future = self._outstanding[token].future
         self._forget(token)
         self._counters.published += 1
-        if not publish.future.done():
-            publish.future.set_result(stored)
+        if not future.done():
+            future.set_result(stored)
 
-    def _refused(self, publish: _Publish, reason: str) -> None:
+    def _refused(self, publish: Publish, reason: str) -> None:
         publish.last_error = reason
         publish.again_at = time.monotonic() + _REFUSED_WAIT_S
 
     def _forget(self, token: int) -> None:
-        del self._outstanding[token]
+        publish = self._outstanding.pop(token)
+        if publish.how is not How.ALONE:
+            self._lane(publish.stream).remove(token, publish)
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():

@@ -119,7 +119,7 @@ async def test_over_kill_and_restart_of_the_server_nothing_acknowledged_is_lost_
                 stored[message.id] = (await bus.publish(message, timeout_s=20)).sequence
                 number += 1
 
-        lanes = [asyncio.create_task(keep_publishing(lane)) for lane in range(4)]
+        lanes = [asyncio.create_task(keep_publishing(lane)) for lane in range(40)]
         for _ in range(3):
             await asyncio.sleep(0.4)
             before = len(stored)
@@ -152,3 +152,56 @@ async def test_the_deadline_holds_while_the_server_is_away() -> None:
             await bus.publish(Opportunity(id="a"), timeout_s=0.6)
         assert 0.5 < time.monotonic() - started < 2
         await bus.close(0.1)
+
+
+async def test_under_load_messages_share_a_sync_and_keep_their_order_and_sequences(connect: Connect) -> None:
+    bus = await connect("busy", max_pending=5_000)
+    sent: list[bytes] = []
+    send = bus.client.send
+
+    def note(command: bytes) -> bool:
+        sent.append(command)
+        return send(command)
+
+    bus.client.send = note  # type: ignore[method-assign]
+    futures = [bus.publish_soon(Opportunity(id=str(number))) for number in range(3_000)]
+    stored = await asyncio.gather(*futures)
+    assert [answer.sequence for answer in stored] == list(range(1, 3_001))
+    read = [(message.id, delivery.sequence) async for message, delivery in bus.read("OPPORTUNITIES")]  # type: ignore[union-attr]
+    assert read == [(str(number), number + 1) for number in range(3_000)]
+    batches = sum(b"Nats-Batch-Commit" in command for command in sent)
+    assert 2_988 // 500 <= batches < 200
+    assert bus.counters.published == 3_000
+    assert (bus.counters.publish_retries, bus.pending_publishes) == (0, 0)
+
+
+async def test_a_repetition_in_a_batch_does_not_hold_up_the_others(bus: Bus) -> None:
+    await bus.publish(Opportunity(id="known"))
+    names = [str(number) for number in range(30)] + ["known", "twice", "twice"] + ["last"]
+    stored = await asyncio.gather(*(bus.publish_soon(Opportunity(id=name)) for name in names))
+    duplicates = [name for name, answer in zip(names, stored, strict=True) if answer.duplicate]
+    assert duplicates == ["known", "twice"]
+    held = [message.id async for message, _ in bus.read("OPPORTUNITIES")]  # type: ignore[union-attr]
+    assert sorted(held) == sorted({*names})
+
+
+async def test_a_stream_that_takes_no_batches_gets_single_messages(bus: Bus) -> None:
+    config = (await bus.js.stream_info("OPPORTUNITIES")).config
+    await bus.js.update_stream(config.evolve(allow_atomic=False))
+    for _ in range(2):
+        before = bus.counters.published
+        await asyncio.gather(*(bus.publish_soon(Opportunity(id=f"{before} {number}")) for number in range(100)))
+    assert (await bus.js.stream_info("OPPORTUNITIES")).state.messages == 200
+    assert bus.counters.publish_retries <= 100, "it is found out once"
+
+
+async def test_cancelled_messages_of_a_batch_leave_the_others_alone(bus: Bus) -> None:
+    futures = [bus.publish_soon(Opportunity(id=str(number))) for number in range(60)]
+    for future in futures[::3]:
+        future.cancel()
+    kept = await asyncio.gather(*(future for future in futures if not future.cancelled()))
+    assert len(kept) == 40
+    await asyncio.sleep(0.3)
+    assert bus.pending_publishes == 0
+    sequences = {message.id: delivery.sequence async for message, delivery in bus.read("OPPORTUNITIES")}  # type: ignore[union-attr]
+    assert [sequences[str(n)] for n in range(60) if n % 3] == [answer.sequence for answer in kept]
