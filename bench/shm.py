@@ -336,15 +336,15 @@ def _inspected(path: Path, seconds: float, protected: bool) -> tuple[int, int, i
     return whole, torn, busy, rate
 
 
-def _torn(folder: Path) -> tuple[list[Row], str]:
+def _torn(folder: Path, goal: int, seconds: float) -> tuple[list[Row], str]:
     whole = torn = busy = 0
     rates = []
     # As many reads as the goal speaks of, in at most ten turns.
     for turn in range(10):
-        more = _inspected(folder / f"torn-{turn}", TORN_SECONDS, True)
+        more = _inspected(folder / f"torn-{turn}", seconds, True)
         whole, torn, busy = whole + more[0], torn + more[1], busy + more[2]
         rates.append(more[3])
-        if whole >= TORN_READS_GOAL:
+        if whole >= goal:
             break
     bare_whole, bare_torn, _, _ = _inspected(folder / "bare", UNPROTECTED_SECONDS, False)
     assert bare_torn > 0, "reads without the protocol must show torn ones, else the test proves nothing"
@@ -356,7 +356,7 @@ def _torn(folder: Path) -> tuple[list[Row], str]:
             f"the same without the protocol, in {(bare_whole + bare_torn) / 1e6:,.0f} million",
             bare_torn,
             goal="0 in 10^8",
-            met=torn == 0 and whole >= TORN_READS_GOAL,
+            met=torn == 0 and whole >= goal,
         )
     ]
     return (
@@ -365,7 +365,9 @@ def _torn(folder: Path) -> tuple[list[Row], str]:
     )
 
 
-def run(rounds: int = ROUNDS, wake_ups: int = WAKE_UPS) -> Report:
+def run(
+    rounds: int = ROUNDS, wake_ups: int = WAKE_UPS, torn_reads: int = TORN_READS_GOAL, torn_s: float = TORN_SECONDS
+) -> Report:
     """Measure, after asserting that every contender reads back what was written."""
     import shutil
 
@@ -373,7 +375,7 @@ def run(rounds: int = ROUNDS, wake_ups: int = WAKE_UPS) -> Report:
     try:
         rows = _operations(folder, rounds)
         rows += _wake_ups(folder, wake_ups)
-        torn, note = _torn(folder)
+        torn, note = _torn(folder, torn_reads, torn_s)
         rows += torn
     finally:
         shutil.rmtree(folder)

@@ -128,8 +128,8 @@ def open_when_there(opener: Callable[[Path], _Opened], path: Path, timeout_s: fl
 class Watch:
     """Tell an event loop of commits to a quote table.
 
-    A thread outside Python sleeps in the kernel until the writer commits. A busy loop is told once for many commits, not
-    once each.
+    A thread outside Python sleeps in the kernel until the writer commits. A busy loop is told once for many commits,
+    not once each.
     """
 
     def __init__(self, table: QuoteTable) -> None:
