@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib import import_module
 from itertools import permutations
 from pathlib import Path
 from statistics import median
@@ -118,14 +118,14 @@ def _recorded() -> list[PoolAccounts]:
 
 def _reference() -> ModuleType:
     """Load the tests' implementation: there is one, and it is checked there."""
-    path = Path(__file__).parents[1] / "tests" / "pools" / "reference.py"
-    spec = spec_from_file_location("plain_pools", path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise BadData(f"{path} is missing", "run this benchmark from a checkout: its baseline stands among the tests")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    tests = Path(__file__).parents[1] / "tests"
+    if not (tests / "pools" / "reference.py").exists():
+        raise BadData(f"{tests} is missing", "run this benchmark from a checkout: its baseline stands among the tests")
+    sys.path.insert(0, str(tests))
+    try:
+        return import_module("pools.reference")
+    finally:
+        sys.path.remove(str(tests))
 
 
 class _Plain:

@@ -6,7 +6,8 @@ import struct
 
 import base58
 
-from .reference import AMM_V4, CPMM, TOKEN, TOKEN_2022, WHIRLPOOL, sqrt_price
+from .reference import AMM_V4, CPMM, TOKEN, TOKEN_2022, WHIRLPOOL
+from .ticks import sqrt_price
 
 Raw = tuple[str, str, bytes]
 SYSTEM = "11111111111111111111111111111111"

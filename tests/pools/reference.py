@@ -6,7 +6,19 @@ Written apart from the native core, from the programs' behaviour, so that a mist
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from .adaptive import FeeMeter, Oracle
+from .ticks import (
+    MAX_SQRT_PRICE,
+    MAX_TICK,
+    MIN_SQRT_PRICE,
+    MIN_TICK,
+    SwapFails,
+    ceil_div,
+    sqrt_price,
+    tick_at,
+)
 
 WHIRLPOOL = "whirLbMiicVdio4qvUfM5KAg6Ct8VwpYzGff3uctyCc"
 AMM_V4 = "675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8"
@@ -14,59 +26,9 @@ CPMM = "CPMMoo8L3F4NbTegBCKVNunggL7H1ZpdTHKxQB5qKP1C"
 TOKEN = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
 TOKEN_2022 = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"
 
-MIN_TICK, MAX_TICK = -443_636, 443_636
-MIN_SQRT_PRICE, MAX_SQRT_PRICE = 4_295_048_016, 79_226_673_515_401_279_992_447_579_055
 U64 = 2**64 - 1
 U128 = 2**128 - 1
 ARRAY = 88
-
-# fmt: off
-_UP = [79232123823359799118286999567, 79236085330515764027303304731, 79244008939048815603706035061,
-       79259858533276714757314932305, 79291567232598584799939703904, 79355022692464371645785046466,
-       79482085999252804386437311141, 79736823300114093921829183326, 80248749790819932309965073892,
-       81282483887344747381513967011, 83390072131320151908154831281, 87770609709833776024991924138,
-       97234110755111693312479820773, 119332217159966728226237229890, 179736315981702064433883588727,
-       407748233172238350107850275304, 2098478828474011932436660412517, 55581415166113811149459800483533,
-       38992368544603139932233054999993551]
-_DOWN = [18445821805675392311, 18444899583751176498, 18443055278223354162, 18439367220385604838, 18431993317065449817,
-         18417254355718160513, 18387811781193591352, 18329067761203520168, 18212142134806087854, 17980523815641551639,
-         17526086738831147013, 16651378430235024244, 15030750278693429944, 12247334978882834399, 8131365268884726200,
-         3584323654723342297, 696457651847595233, 26294789957452057, 37481735321082]
-# fmt: on
-
-
-class SwapFails(Exception):
-    """The program would fail."""
-
-
-def sqrt_price(tick: int) -> int:
-    if tick >= 0:
-        ratio = 1 << 96
-        for bit, factor in enumerate(_UP):
-            if tick >> bit & 1:
-                ratio = ratio * factor >> 96
-        return ratio >> 32
-    ratio = 1 << 64
-    for bit, factor in enumerate(_DOWN):
-        if -tick >> bit & 1:
-            ratio = ratio * factor >> 64
-    return ratio
-
-
-def tick_at(price: int) -> int:
-    """The greatest tick whose price is not above this one, by bisection."""
-    low, high = MIN_TICK, MAX_TICK
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sqrt_price(middle) <= price:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 @dataclass
@@ -252,89 +214,6 @@ class Whirlpool:
                 return None, array.start if a_to_b else array.start + span - 1, at
             tick = array.start - 1 if a_to_b else array.start + span - 1
             at += 1
-
-
-# --- adaptive fees
-
-
-@dataclass(frozen=True)
-class Oracle:
-    filter_s: int
-    decay_s: int
-    reduction: int
-    control: int
-    most: int
-    size: int
-    major: int
-    updated: int
-    major_at: int
-    start: int
-    """Volatility that is left from before."""
-    group: int
-    volatility: int
-
-    @classmethod
-    def parse(cls, data: bytes) -> Oracle:
-        return cls(*struct.unpack_from("<HHHIIHH", data, 48), *struct.unpack_from("<QQIiI", data, 82))
-
-    def aged(self, group: int, now: int) -> Oracle:
-        last = max(self.updated, self.major_at)
-        if now < last:
-            raise SwapFails("invalid_timestamp")
-        if now - self.updated <= 3600:
-            if now - last < self.filter_s:
-                return self
-            if now - last < self.decay_s:
-                return replace(self, group=group, start=self.volatility * self.reduction // 10_000, updated=now)
-        return replace(self, group=group, start=0, updated=now)
-
-    def at(self, group: int) -> Oracle:
-        return replace(self, volatility=min(self.most, self.start + 10_000 * abs(group - self.group)))
-
-    def rate(self, base: int) -> int:
-        return min(100_000, base + ceil_div(self.control * (self.volatility * self.size) ** 2, 10**13))
-
-
-class FeeMeter:
-    """The fee along a swap, tick group by tick group."""
-
-    def __init__(self, oracle: Oracle, base: int, a_to_b: bool, tick: int, now: int) -> None:
-        self.base, self.a_to_b = base, a_to_b
-        self.here = tick // oracle.size
-        self.oracle = oracle.aged(self.here, now)
-        reach = ceil_div(oracle.most - self.oracle.start, 10_000)
-        self.low, self.high = self.oracle.group - reach, self.oracle.group + reach
-
-    def next(self, target: int, liquidity: int) -> tuple[int, int, bool]:
-        """The next step's fee rate, where it must stop, and whether it may pass several groups."""
-        self.oracle = self.oracle.at(self.here)
-        rate, size = self.oracle.rate(self.base), self.oracle.size
-        if not self.oracle.control or not liquidity:
-            return rate, target, True
-        if self.here < self.low and self.low * size > MIN_TICK:
-            return rate, target if self.a_to_b else min(target, sqrt_price(self.low * size)), True
-        if self.here > self.high and (self.high + 1) * size < MAX_TICK:
-            return rate, max(target, sqrt_price((self.high + 1) * size)) if self.a_to_b else target, True
-        if self.a_to_b:
-            return rate, max(target, sqrt_price(max(MIN_TICK, self.here * size))), False
-        return rate, min(target, sqrt_price(min(MAX_TICK, (self.here + 1) * size))), False
-
-    def move(self, price: int, edge: int, index: int, jump: bool) -> None:
-        if jump:
-            tick = index if price == edge else tick_at(price)
-            reached = tick // self.oracle.size
-            if not self.a_to_b and tick % self.oracle.size == 0 and price == sqrt_price(tick):
-                reached -= 1
-            further = min(self.here, reached) if self.a_to_b else max(self.here, reached)
-            if further != self.here:
-                self.here = further
-                self.oracle = self.oracle.at(further)
-        self.here += -1 if self.a_to_b else 1
-
-    def after(self, before: int, price: int, now: int) -> Oracle:
-        low, high = sorted((before, price))
-        large = high >= low * sqrt_price(self.oracle.major) >> 64
-        return replace(self.oracle, major_at=now) if large else self.oracle
 
 
 def step(

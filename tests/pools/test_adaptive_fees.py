@@ -10,7 +10,8 @@ from markets.solana.pools import Pool, PoolRefused, QuoteError, Searcher
 from pipeline.messages import Protocol
 
 from .build import MINT_A, MINT_B, NOW, POOL, SLOT, Raw, key, oracle_account, whirlpool_accounts
-from .reference import SwapFails, Whirlpool
+from .reference import Whirlpool
+from .ticks import SwapFails
 
 RANGES = [(-6_400, 6_400, 10**12), (-640, 1_280, 10**11), (2_560, 2_624, 10**13)]
 

@@ -12,7 +12,8 @@ from markets.solana.pools import Pool, PoolQuote, QuoteError
 from pipeline.messages import Protocol
 
 from .build import NOW, POOL, SLOT, Raw, amm_v4_accounts, cpmm_accounts, whirlpool_accounts
-from .reference import MAX_TICK, MIN_TICK, SwapFails, Whirlpool, amm_v4_in, amm_v4_out, cpmm_in, sqrt_price
+from .reference import Whirlpool, amm_v4_in, amm_v4_out, cpmm_in
+from .ticks import MAX_TICK, MIN_TICK, SwapFails, sqrt_price
 
 amounts = st.integers(1, 2**64 - 1) | st.integers(1, 10**6) | st.integers(10**6, 10**12)
 reserves = st.integers(10**3, 10**15)

@@ -14,7 +14,8 @@ import pytest
 from markets.solana.pools import Pool, QuoteError, Searcher
 from markets.solana.snapshot import PoolAccounts, load_snapshot
 
-from .reference import SwapFails, Whirlpool
+from .reference import Whirlpool
+from .ticks import SwapFails
 
 pytestmark = pytest.mark.recorded
 

@@ -25,7 +25,8 @@ from .build import (
     whirlpool_account,
     whirlpool_accounts,
 )
-from .reference import TOKEN_2022, WHIRLPOOL, sqrt_price
+from .reference import TOKEN_2022, WHIRLPOOL
+from .ticks import sqrt_price
 
 W, V4, CP = Protocol.WHIRLPOOL, Protocol.RAYDIUM_AMM_V4, Protocol.RAYDIUM_CPMM
 ORCA = whirlpool_accounts([(-640, 640, 10**12), (-6_400, 64, 10**11)], dynamic=True)

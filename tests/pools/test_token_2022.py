@@ -25,7 +25,8 @@ from .build import (
     whirlpool_accounts,
     withheld,
 )
-from .reference import TOKEN_2022, Whirlpool, ceil_div, cpmm_in
+from .reference import TOKEN_2022, Whirlpool, cpmm_in
+from .ticks import ceil_div
 
 EPOCH = SLOT // 432_000
 

@@ -16,7 +16,8 @@ from markets.solana.pools import Pool, QuoteError
 from pipeline.messages import Protocol
 
 from .build import NOW, POOL, VAULT_A, VAULT_B, amm_v4_accounts, token_account, whirlpool_account
-from .reference import MAX_TICK, MIN_TICK, WHIRLPOOL, amm_v4_in, cpmm_in, sqrt_price
+from .reference import WHIRLPOOL, amm_v4_in, cpmm_in
+from .ticks import MAX_TICK, MIN_TICK, sqrt_price
 
 pytestmark = pytest.mark.recorded
 

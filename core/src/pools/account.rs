@@ -46,6 +46,26 @@ pub struct Account {
     pub data: Arc<[u8]>,
 }
 
+/// The account with this address; what it is for stands in the refusal.
+pub fn find<'a>(
+    accounts: &'a [Account],
+    address: Pubkey,
+    what: &str,
+) -> Result<&'a Account, Refused> {
+    accounts
+        .iter()
+        .find(|account| account.address == address)
+        .map_or_else(
+            || {
+                refuse(
+                    "missing_account",
+                    format!("the {what} {address} is not among the accounts"),
+                )
+            },
+            Ok,
+        )
+}
+
 /// Read `N` bytes at `offset`; a short account is refused.
 pub fn bytes_at<const N: usize>(data: &[u8], offset: usize) -> Result<[u8; N], Refused> {
     offset

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::account::{Account, Pubkey};
-use super::error::{QuoteError, Refused};
+use super::error::{QuoteError as Failure, Refused};
 use super::{Clock, Movement, Order, Pool, Protocol, snapshot};
 
 create_exception!(
@@ -19,7 +19,7 @@ create_exception!(
 );
 create_exception!(
     pipeline._core,
-    QuoteFailed,
+    QuoteError,
     PyValueError,
     "A swap of this size would fail on chain."
 );
@@ -43,9 +43,9 @@ impl From<Refused> for PyErr {
     }
 }
 
-impl From<QuoteError> for PyErr {
-    fn from(error: QuoteError) -> Self {
-        raise::<QuoteFailed>(error.reason, error.to_string())
+impl From<Failure> for PyErr {
+    fn from(error: Failure) -> Self {
+        raise::<QuoteError>(error.reason, error.to_string())
     }
 }
 
@@ -307,6 +307,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyPool>()?;
     module.add_class::<PyPoolQuote>()?;
     module.add("PoolRefused", py.get_type::<PoolRefused>())?;
-    module.add("QuoteError", py.get_type::<QuoteFailed>())?;
+    module.add("QuoteError", py.get_type::<QuoteError>())?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Raydium CPMM: constant product over two vaults, less the fees that the pool still owes.
 
-use super::account::{Account, Pubkey, bytes_at, key_at, put, u8_at, u64_at};
+use super::account::{self, Account, Pubkey, bytes_at, key_at, put, u8_at, u64_at};
 use super::error::{QuoteError, Refused, quote_error, refuse};
 use super::token::{self, TransferFee};
 use super::{Clock, Movement, Order};
@@ -62,20 +62,7 @@ impl RaydiumCpmm {
     /// Read a pool from its account, its configuration and both vaults; mints where they charge transfer fees.
     pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
         let program = Pubkey::parse(PROGRAM)?;
-        let find = |key: Pubkey, what: &str| {
-            accounts
-                .iter()
-                .find(|account| account.address == key)
-                .map_or_else(
-                    || {
-                        refuse(
-                            "missing_account",
-                            format!("the {what} {key} is not among the accounts"),
-                        )
-                    },
-                    Ok,
-                )
-        };
+        let find = |key: Pubkey, what: &str| account::find(accounts, key, what);
         let owned = |account: &Account, discriminator: [u8; 8], length: usize, what: &str| {
             if account.owner != program {
                 return refuse(

@@ -1,6 +1,6 @@
 //! Raydium AMM v4: constant product over two vaults, less the profit that the pool still owes its owner.
 
-use super::account::{Account, Pubkey, key_at, u64_at};
+use super::account::{self, Account, Pubkey, key_at, u64_at};
 use super::error::{QuoteError, Refused, quote_error, refuse};
 use super::{Clock, Movement, Order, token};
 
@@ -36,20 +36,7 @@ pub struct RaydiumV4 {
 impl RaydiumV4 {
     /// Read a pool from its account and both vaults.
     pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
-        let find = |key: Pubkey, what: &str| {
-            accounts
-                .iter()
-                .find(|account| account.address == key)
-                .map_or_else(
-                    || {
-                        refuse(
-                            "missing_account",
-                            format!("the {what} {key} is not among the accounts"),
-                        )
-                    },
-                    Ok,
-                )
-        };
+        let find = |key: Pubkey, what: &str| account::find(accounts, key, what);
         let pool = find(address, "pool")?;
         if pool.owner != Pubkey::parse(PROGRAM)? {
             return refuse(

@@ -14,7 +14,7 @@ use ruint::aliases::U256;
 use self::adaptive::Adaptive;
 use self::layout::{Kind, PROGRAM, Tick};
 use self::tick_math::{MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick};
-use super::account::{Account, Pubkey};
+use super::account::{self, Account, Pubkey};
 use super::error::{QuoteError, Refused, refuse};
 use super::token::TransferFee;
 use super::{Clock, Movement, Order, wide};
@@ -47,12 +47,7 @@ impl Whirlpool {
     /// pass such an array as one without ticks.
     pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
         let program = Pubkey::parse(PROGRAM)?;
-        let Some(pool) = accounts.iter().find(|account| account.address == address) else {
-            return refuse(
-                "missing_account",
-                format!("no account has the pool's address {address}"),
-            );
-        };
+        let pool = account::find(accounts, address, "pool")?;
         if pool.owner != program {
             return refuse(
                 "wrong_owner",
