@@ -187,6 +187,8 @@ async def test_two_managers_do_not_fight(stage: Stage, store: PermitStore) -> No
         assert isinstance(gate.check(), Allowed)
         await asyncio.sleep(0.005)
     assert len(await store.history()) == 1  # one of them set the state, once
+    for process in (first, second):
+        assert process.poll() is None
     # Whichever is in office dies; on the same host the other sees that at once.
     for manager in (first, second):
         manager.kill()

@@ -69,13 +69,19 @@ class Renewal:
         settings: RenewalSettings,
         *,
         changed: Callable[[Latched], None] = lambda _: None,
+        troubled: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Use a connection of its own; `changed` is told of every change of state, its own and others'."""
+        """Use a connection of its own.
+
+        `changed` is told of every change of state, its own and others'; `troubled` why nothing is renewed, and "" once
+        it is.
+        """
         self._nc = nc
         self._store = store
         self._office = office
         self._settings = settings
         self._changed = changed
+        self._troubled = troubled
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._latched: Latched | None = None
@@ -100,9 +106,12 @@ class Renewal:
             try:
                 # Bounded, so that a server that does not answer is asked again rather than waited for.
                 await asyncio.wait_for(self.renew(), timeout=max(self._settings.lease_s, 1.0))
-                self._trouble = ""
+                trouble = self._standby()
             except Exception as error:  # whatever it is: no renewal, and the leases run out
-                self._trouble = f"{type(error).__name__}: {error}"
+                trouble = f"{type(error).__name__}: {error}"
+            if trouble != self._trouble:
+                self._trouble = trouble
+                self._troubled(trouble)
             self._wake.clear()
             left = self._settings.renew_s - (time.monotonic() - began)
             await self._sleep(stopping, max(left, 0.005))
@@ -288,6 +297,13 @@ class Renewal:
             return self._lifted
         self._word_trouble = ""
         return halts
+
+    def _standby(self) -> str:
+        """Return who holds the office, "" where it is ours."""
+        if self._office.held(boottime_ns()):
+            return ""
+        other = self._office.other
+        return f"standby: {other.described if other is not None else 'another manager'} holds the office"
 
     def _release_word(self) -> None:
         """Let go of the word, so that the manager in office can write it."""

@@ -69,6 +69,7 @@ class SystemManager:
                 word=None if off else word_path(config.shm_directory),
             ),
             changed=self._on_change,
+            troubled=self._on_trouble,
         )
         self._anomalies: deque[dict[str, Any]] = deque(maxlen=_ANOMALIES_KEPT)
         self._was_halted = True
@@ -167,6 +168,14 @@ class SystemManager:
             # Whoever resumed accepts what was: the windows begin anew.
             self._watch.restart(time.monotonic())
         self._was_halted = halted
+
+    def _on_trouble(self, trouble: str) -> None:
+        if trouble:
+            self._context.log.warning("permit not renewed", cause=trouble)
+            self._context.health.degraded(f"permit not renewed: {trouble}", cause="permit")
+        else:
+            self._context.log.info("permit renewed")
+            self._context.health.recovered(cause="permit")
 
     # The rules.
 
