@@ -90,7 +90,7 @@ class Desk:
         for item in items:
             message = item.message
             if isinstance(message, InvalidMessage):
-                reason, detail = "invalid_message", f"{message.reason}: {message}"
+                reason, detail = "invalid_message", str(message)
             elif not isinstance(message, kind):
                 reason, detail = "wrong_type", f"{type(message).__name__} on {item.subject}"
             elif problem := unbookable(message):

@@ -82,6 +82,8 @@ class SystemManager:
         await self._nc.subscribe(SWITCH_SUBJECT, cb=self._on_switch)
         await context.bus.watch("metrics.health.*", self._on_health)
         await context.bus.watch("metrics.pnl.*", self._on_pnl)
+        # The gates close on what they cannot read, and say nothing: watched here, it becomes a dead letter.
+        await context.bus.watch("system.>", lambda _message, _delivery: None)
         # The permit is renewed while the past is read: that may take a while.
         tasks = [
             asyncio.create_task(self._renewal.run(context.stopping), name="renewal"),
