@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class Failure(Exception):  # noqa: N818 - expected, not an error of the program
+class Failure(Exception):
     """An expected failure. `what` happened, `fix` is what to do about it."""
 
     exit_code = ExitCode.CHECK_FAILED

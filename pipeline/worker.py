@@ -26,9 +26,8 @@ from typing import Literal
 from nats.errors import Error as NatsError
 
 from pipeline import logs, run_files, telemetry
-from pipeline.bus import Bus
+from pipeline.bus import Bus, Stored
 from pipeline.bus.errors import PublishFailed, ServerUnreachable
-from pipeline.bus.publisher import Stored
 from pipeline.clock import wall_ns
 from pipeline.config import Config
 from pipeline.context import WorkerContext
