@@ -39,7 +39,7 @@ class Witness:
             time.sleep(0.001)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_between_a_halt_and_a_resume_nothing_is_open(stage: Stage, seed: int) -> None:
     chance = random.Random(seed)
     manager: subprocess.Popen[bytes] = stage.manager(run="m0")
@@ -54,7 +54,7 @@ async def test_between_a_halt_and_a_resume_nothing_is_open(stage: Stage, seed: i
     try:
         for gate in gates:
             await asyncio.to_thread(eventually, opened(gate))
-        until = time.monotonic() + 12
+        until = time.monotonic() + 8
         while time.monotonic() < until:
             step = chance.choice(["halt", "resume", "resume", "kill manager", "stop manager", "kill server", "wait"])
             match step:
