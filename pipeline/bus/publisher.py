@@ -42,7 +42,8 @@ class Publisher:
         self._deadline_s = deadline_s
         self._prefix = b""
         self._batch_prefix = uuid.uuid4().bytes.hex().encode() + b"."
-        self._batches: dict[int, str] = {}
+        self._batches: dict[int, str] = {}  # committed ones and their streams
+        self._repeat_batch_at: dict[int, float] = {}
         self._token = 0
         self._outstanding: dict[int, Publish] = {}
         self._lanes: dict[str, Lane] = {}
@@ -99,9 +100,9 @@ class Publisher:
         publish.again_at = now + self._repeat_s
         publish.deadline = now + (deadline_s or self._deadline_s)
         if alone:
-            self._send_one(token)
+            self.send_one(token)
         else:
-            self._lane(stream).add(token, publish)
+            self._lane(stream).add(token)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
         return future
@@ -117,6 +118,8 @@ class Publisher:
         """Send everything outstanding again, in order; the server drops what it already has by its id."""
         for lane in self._lanes.values():
             lane.restart()
+        self._batches.clear()
+        self._repeat_batch_at.clear()
         for token, publish in self._outstanding.items():
             self._again(token, publish, lost=True)
 
@@ -133,38 +136,37 @@ class Publisher:
     def _lane(self, stream: str) -> Lane:
         lane = self._lanes.get(stream)
         if lane is None:
-            lane = self._lanes[stream] = Lane(self._send_one, self._send_batch)
+            lane = self._lanes[stream] = Lane(self, self._outstanding)
         return lane
 
-    def _send_one(self, token: int) -> None:
+    def send_one(self, token: int) -> None:
         """Send a message by itself; while disconnected it waits in _outstanding for `resend`."""
         self._client.send(self._outstanding[token].command(b"%b%d" % (self._prefix, token)))
 
-    def _send_batch(self, tokens: list[int]) -> int:
-        """Send messages as one atomic batch, acknowledged by its last, and return the batch's number."""
+    def open_batch(self) -> int:
+        """Return the number of a new batch."""
         self._token += 1
-        batch = self._token
-        now = time.monotonic()
-        name = b"Nats-Batch-Id: %b%d\r\nNats-Batch-Sequence: " % (self._batch_prefix, batch)
-        for number, token in enumerate(tokens, 1):
-            publish = self._outstanding[token]
-            publish.again_at = now + self._repeat_s
-            if number < len(tokens):
-                self._client.send(publish.command(b"", b"%b%d\r\n" % (name, number)))
-            else:
-                last = b"%b%d\r\nNats-Batch-Commit: 1\r\n" % (name, number)
-                self._client.send(publish.command(b"%b%d" % (self._prefix, batch), last))
-        self._batches[batch] = self._outstanding[tokens[0]].stream
-        return batch
+        return self._token
+
+    def send_member(self, token: int, batch: int, number: int, *, commit: bool) -> None:
+        """Send a message as the batch's next, or as its last, which is acknowledged for all."""
+        publish = self._outstanding[token]
+        head = b"Nats-Batch-Id: %b%d\r\nNats-Batch-Sequence: %d\r\n" % (self._batch_prefix, batch, number)
+        if not commit:
+            self._client.send(publish.command(b"", head))
+            return
+        self._batches[batch] = publish.stream
+        self._repeat_batch_at[batch] = time.monotonic() + self._repeat_s
+        self._client.send(publish.command(b"%b%d" % (self._prefix, batch), head + b"Nats-Batch-Commit: 1\r\n"))
 
     def _again(self, token: int, publish: Publish, *, lost: bool = False) -> None:
         """Send a message again by itself; `lost` where its lane has forgotten it."""
         publish.again_at = time.monotonic() + self._repeat_s
         self._counters.publish_retries += 1
         if lost and publish.how is not How.ALONE:
-            self._lane(publish.stream).again(token, publish)
+            self._lane(publish.stream).send_single(token)
         else:
-            self._send_one(token)
+            self.send_one(token)
 
     def _sweep(self) -> None:
         """Repeat what was not acknowledged in time, fail what is past its deadline."""
@@ -174,24 +176,30 @@ class Publisher:
                 self._forget(token)
             elif now >= publish.deadline:
                 self._fail(token, publish.last_error or "no acknowledgement")
-            elif now >= publish.again_at and publish.how is How.BATCH:
-                self._dissolve(publish.batch)
-            elif now >= publish.again_at and publish.how is not How.WAITING and self._client.is_connected:
+            elif now >= publish.again_at and publish.how in (How.ALONE, How.SINGLE) and self._client.is_connected:
                 self._again(token, publish)
+        for batch, again_at in list(self._repeat_batch_at.items()):
+            if now >= again_at and self._client.is_connected:
+                self._dissolve(batch)
         for lane in self._lanes.values():
-            lane.go_on(self._outstanding)
+            lane.go_on()
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep) if self._outstanding else None
 
     def _dissolve(self, batch: int, code: int = 0) -> None:
         """Send the messages of a batch that was refused or not answered one by one."""
-        lane = self._lane(self._batches.pop(batch))
-        if code in NO_BATCHES:
-            lane.refuse_batches()
-        for token in lane.take_batch(batch):
+        lane = self._take(batch)
+        tokens = lane.take_batch(batch)
+        for token in tokens:
             publish = self._outstanding.get(token)
             if publish is not None:
                 self._again(token, publish, lost=True)
-        lane.go_on(self._outstanding)
+        if code in NO_BATCHES:
+            lane.refuse_batches()
+        lane.go_on()
+
+    def _take(self, batch: int) -> Lane:
+        del self._repeat_batch_at[batch]
+        return self._lane(self._batches.pop(batch))
 
     def _on_batch_reply(self, batch: int, data: bytes, status: str) -> None:
         try:
@@ -203,13 +211,13 @@ class Publisher:
         if not last:
             self._dissolve(batch, code)
             return
-        lane = self._lane(self._batches.pop(batch))
+        lane = self._take(batch)
         tokens = lane.take_batch(batch)
         first = last - len(tokens) + 1  # a batch is stored without a gap
         for number, token in enumerate(tokens):
             if token in self._outstanding:
                 self._stored(token, Stored(answer["stream"], first + number, False))
-        lane.go_on(self._outstanding)
+        lane.go_on()
 
     def _on_reply(self, subject: bytes, _reply: bytes, data: bytes, headers: bytes | None) -> None:
         token = int(subject[subject.rfind(b".") + 1 :])
@@ -237,7 +245,7 @@ class Publisher:
                 self._fail(token, publish.last_error, code)
             return
         self._stored(token, stored)
-        self._lane(publish.stream).go_on(self._outstanding)
+        self._lane(publish.stream).go_on()
 
     def _stored(self, token: int, stored: Stored) -> None:
         future = self._outstanding[token].future
@@ -251,9 +259,10 @@ class Publisher:
         publish.again_at = time.monotonic() + _REFUSED_WAIT_S
 
     def _forget(self, token: int) -> None:
-        publish = self._outstanding.pop(token)
+        publish = self._outstanding[token]
         if publish.how is not How.ALONE:
-            self._lane(publish.stream).remove(token, publish)
+            self._lane(publish.stream).remove(token)
+        del self._outstanding[token]
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
