@@ -12,8 +12,8 @@ from localnet.recorded import load_recorded
 from localnet.world import Advance, World, begin, resume
 from markets.tokens import load_registry
 from pipeline._core import Pool
+from pipeline.bus import Stored
 from pipeline.bus.errors import PublishFailed
-from pipeline.bus.publisher import Stored
 from pipeline.clock import NS_PER_MS
 from pipeline.context import WorkerContext
 from pipeline.errors import Failure

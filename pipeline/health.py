@@ -246,7 +246,7 @@ class _Collector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         health, labels = self._health, [self._health.worker]
-        for name in (*COUNTERS, "rpc_calls", "rpc_failures"):
+        for name in (*COUNTERS, *_BUS_COUNTERS, "rpc_calls", "rpc_failures"):
             source: object = health if name.startswith("rpc") else health.counters
             metric = CounterMetricFamily(f"pipeline_{name}", _HELP[name], labels=["worker"])
             metric.add_metric(labels, getattr(source, name, 0))
@@ -272,7 +272,15 @@ class _Collector:
         yield histogram
 
 
+# What the health message has no field for.
+_BUS_COUNTERS = ("retried", "invalid", "dropped", "publish_retries", "publish_failed", "reconnects")
 _HELP = {
+    "retried": "Messages sent back to be delivered again",
+    "invalid": "Messages that did not verify",
+    "dropped": "Live messages dropped because too many handlers were running",
+    "publish_retries": "Publishes sent again because no acknowledgement came",
+    "publish_failed": "Publishes given up",
+    "reconnects": "Connections to the NATS server opened again",
     "received": "Messages received",
     "handled": "Messages handled to the end",
     "failed": "Handler errors, retried ones included",

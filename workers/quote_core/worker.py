@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from markets.tokens import load_registry
 from pipeline._core import PoolRefused
+from pipeline.bus import Stored
 from pipeline.bus.errors import PublishFailed
-from pipeline.bus.publisher import Stored
 from pipeline.config import Config
 from pipeline.context import WorkerContext
 from pipeline.errors import BadData, Failure, Refused

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from markets.costs import transaction_costs
 from markets.tokens import load_registry
 from pipeline._core import Pool, PoolRefused
+from pipeline.bus import Stored
 from pipeline.bus.errors import PublishFailed
-from pipeline.bus.publisher import Stored
 from pipeline.clock import NS_PER_MS
 from pipeline.config import Config
 from pipeline.context import WorkerContext
