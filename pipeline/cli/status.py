@@ -180,11 +180,19 @@ def _print(config: Config, workers: list[WorkerRow], streams: list[StreamRow], p
     by = f" since epoch {permit.epoch} by {permit.actor}" if permit.epoch else ""
     print_line(f"server  {config.nats.shown_url}")
     print_line(f"permit  {permit.state}{by}: {permit.reason}")
+    if permit.state != "ACTIVE" and permit.epoch:
+        print_line("        `pipeline resume --by NAME --reason WHY` allows trading again")
     rows: list[tuple[Any, ...]] = [
         (
             *(row.worker, row.state, _age(row.age_s), f"{row.handled:,}", f"{row.rate:,.0f}"),
             *(f"{row.latency_p50_us:,.0f}", f"{row.latency_p99_us:,.0f}", row.failed, row.dead_lettered),
-            *(f"{row.memory_bytes / _MIB:,.0f}", f"{row.cpu_ratio:.0%}", row.permit, row.http, row.detail),
+            *(
+                f"{row.memory_bytes / _MIB:,.0f}",
+                f"{row.cpu_ratio:.0%}",
+                row.permit,
+                row.http.removeprefix("http://"),
+                row.detail,
+            ),
         )
         for row in workers
     ]
