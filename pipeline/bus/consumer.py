@@ -98,8 +98,6 @@ class Consumer:
 
     async def stop(self, timeout_s: float) -> bool:
         """Take nothing more, wait for the running handlers, hand the rest back; return whether all finished in time."""
-        if self._stopping:
-            return True
         self._stopping = True
         for subscription in self._subscriptions:
             await self._client.unsubscribe_direct(subscription)
@@ -257,7 +255,7 @@ class Consumer:
             return
         futures: list[Any] = []
         if answer is not None:
-            futures = [answer] if inspect.isawaitable(answer) else list(answer)
+            futures = [answer] if asyncio.isfuture(answer) or inspect.isawaitable(answer) else list(answer)
         if not futures:
             self._done(entry, None)
         entry.waiting = len(futures)
