@@ -161,49 +161,50 @@ impl Bracket<'_> {
         pays
     }
 
-    /// Find the two neighbouring sizes between which the sign of the marginal profit changes.
+    /// Find the two neighbouring sizes between which the next unit stops paying.
     fn close(&mut self) {
-        let near_is_low = self.approach();
-        // The guess is near: step away from it until the sign changes, then halve.
-        let mut step = 1u64;
-        loop {
-            let outward = if near_is_low {
-                self.low
-                    .checked_add(step)
-                    .filter(|amount| *amount < self.high)
-            } else {
-                self.high
-                    .checked_sub(step)
-                    .filter(|amount| *amount > self.low)
-            };
-            let Some(amount) = outward else {
-                break;
-            };
-            if self.probe(amount) != near_is_low {
-                break;
+        if let Some(near_is_low) = self.approach() {
+            // The guess is near: step away from it until the sign changes.
+            let mut step = 1u64;
+            loop {
+                let outward = if near_is_low {
+                    self.low
+                        .checked_add(step)
+                        .filter(|amount| *amount < self.high)
+                } else {
+                    self.high
+                        .checked_sub(step)
+                        .filter(|amount| *amount > self.low)
+                };
+                match outward {
+                    Some(amount) if self.probe(amount) == near_is_low => {
+                        step = step.saturating_mul(4)
+                    }
+                    _ => break,
+                }
             }
-            step = step.saturating_mul(4);
         }
         while self.high - self.low > 1 {
             self.probe(self.low + (self.high - self.low) / 2);
         }
     }
 
-    /// Come near the best size in few probes; true when the last one paid.
+    /// Come near the best size in few probes; whether the last one paid, if it is near.
     ///
     /// Along constant products, one over the root of the marginal rate is linear in the size, and a chain of such
     /// swaps is one again: the line through two probes meets 1 at the best size, or in its neighbourhood where ticks
     /// are crossed. The guess only says where to look; the sign found there counts.
-    fn approach(&mut self) -> bool {
-        let mut pays = true;
+    fn approach(&mut self) -> Option<bool> {
+        let mut guessed: Option<u64> = None;
         for _ in 0..8 {
             if self.high - self.low <= 1 {
-                break;
+                return None;
             }
             let [(last, one), (before, other)] = self.points;
             let slope = (one - other) / (last as f64 - before as f64);
             let guess = last as f64 + (1.0 - one) / slope;
-            let amount = if guess > self.low as f64 && guess < self.high as f64 {
+            let inside = guess > self.low as f64 && guess < self.high as f64;
+            let amount = if inside {
                 guess as u64
             } else if self.low == 0 {
                 // Nothing is known of the scale yet: small enough not to run out of liquidity.
@@ -214,12 +215,13 @@ impl Bracket<'_> {
                     .min(self.low + (self.high - self.low) / 2)
             }
             .clamp(self.low + 1, self.high - 1);
-            pays = self.probe(amount);
-            if amount.abs_diff(last) <= 2 {
-                break;
+            let pays = self.probe(amount);
+            if inside && guessed.is_some_and(|guessed| guessed.abs_diff(amount) <= guessed >> 16) {
+                return Some(pays);
             }
+            guessed = inside.then_some(amount);
         }
-        pays
+        None
     }
 }
 
@@ -230,16 +232,18 @@ impl Bracket<'_> {
 fn polish(legs: &[Leg<'_>], around: u64, maximum: u64) -> Option<Sized> {
     let first = legs.first()?;
     let mut best: Option<Sized> = None;
-    let consider = |best: &mut Option<Sized>, amount: u64| {
+    // What the first leg gives for this amount; the better of it and the best so far is kept.
+    let consider = |best: &mut Option<Sized>, amount: u64| -> Option<u64> {
         if amount == 0 || amount > maximum {
-            return;
+            return None;
         }
-        if let Ok(sized) = run(legs, amount) {
-            let key = |sized: &Sized| (sized.profit(), std::cmp::Reverse(sized.amount_in));
-            if best.as_ref().is_none_or(|best| key(&sized) > key(best)) {
-                *best = Some(sized);
-            }
+        let sized = run(legs, amount).ok()?;
+        let bought = sized.bought();
+        let key = |sized: &Sized| (sized.profit(), std::cmp::Reverse(sized.amount_in));
+        if best.as_ref().is_none_or(|best| key(&sized) > key(best)) {
+            *best = Some(sized);
         }
+        Some(bought)
     };
     let buying = |best: &mut Option<Sized>, wanted: u64| {
         let order = Order {
@@ -248,17 +252,17 @@ fn polish(legs: &[Leg<'_>], around: u64, maximum: u64) -> Option<Sized> {
             exact_in: false,
             sqrt_price_limit: 0,
         };
-        if let Ok(movement) = first.pool.quote(order) {
-            consider(best, movement.amount_in);
+        if let Ok(movement) = first.pool.quote(order)
+            && consider(best, movement.amount_in).is_some_and(|bought| bought < wanted)
+        {
             consider(best, movement.amount_in.saturating_add(1));
         }
     };
     consider(&mut best, around);
     consider(&mut best, around.saturating_add(1));
     let mut bought = best.as_ref()?.bought();
-    for near in 0..=2 {
-        buying(&mut best, bought.saturating_sub(near));
-        buying(&mut best, bought.saturating_add(near));
+    for wanted in bought.saturating_sub(1)..=bought.saturating_add(1) {
+        buying(&mut best, wanted);
     }
     // Of few units one is worth much, and the rounding of fees makes a saw of the profit: look further around.
     if bought < COARSE {
