@@ -134,7 +134,7 @@ async def test_rebuilding_from_the_stream_gives_the_same(stage: Stage, bus: Bus,
     before = await booked(stage, url, 60)
     # While the auditor runs, and again without it.
     for _ in range(2):
-        again = stage.cli("pnl", "--rebuild", "--json")
+        again = await stage.cli("pnl", "--rebuild", "--json")
         assert again.returncode == 0, again.stderr
         after = await booked(stage, url, 60)
         assert (after.books, after.tokens, after.pairs, after.statuses) == (
@@ -149,6 +149,7 @@ async def test_rebuilding_from_the_stream_gives_the_same(stage: Stage, bus: Bus,
             assert await stage.stop(live) == 0
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_rebuilding_is_refused_where_it_would_lose(stage: Stage, bus: Bus, url: str) -> None:
     for number in range(5):
         await bus.publish(a_result(number))
@@ -156,15 +157,16 @@ async def test_rebuilding_is_refused_where_it_would_lose(stage: Stage, bus: Bus,
     await booked(stage, url, 5)
     assert await stage.stop(live) == 0
     await bus.js.purge_stream("EXECUTED", seq=4)
-    refused = stage.cli("pnl", "--rebuild")
+    refused = await stage.cli("pnl", "--rebuild")
     assert refused.returncode == 4
     assert "3 booked results are older" in refused.stderr
-    assert stage.cli("pnl", "--discard-older").returncode == 2
-    assert stage.cli("pnl", "--rebuild", "--discard-older").returncode == 0
+    assert (await stage.cli("pnl", "--discard-older")).returncode == 2
+    assert (await stage.cli("pnl", "--rebuild", "--discard-older")).returncode == 0
     report = await booked(stage, url, 2)
     assert report.tokens[0]["executions"] == 2
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_what_is_wrong_is_said(stage: Stage, bus: Bus, url: str) -> None:
     live = stage.start("auditor")
     await bus.publish(a_plan(1))
@@ -205,8 +207,9 @@ async def test_what_is_wrong_is_said(stage: Stage, bus: Bus, url: str) -> None:
     assert await stage.stop(live) == 0
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_the_command_line(stage: Stage, bus: Bus, url: str) -> None:
-    empty = stage.cli("pnl")
+    empty = await stage.cli("pnl")
     assert empty.returncode == 1
     assert "books" in empty.stderr
     for number, result in enumerate(
@@ -217,17 +220,17 @@ async def test_the_command_line(stage: Stage, bus: Bus, url: str) -> None:
     live = stage.start("auditor")
     await booked(stage, url, 3)
     assert await stage.stop(live) == 0
-    shown = stage.cli("pnl")
+    shown = await stage.cli("pnl")
     assert shown.returncode == 0, shown.stderr
     for words in ("net profit, SOL", "SOL/JitoSOL", "REVERTED", "largest drawdown", "-0.000006100"):
         assert words in shown.stdout
-    report = json.loads(stage.cli("pnl", "--json").stdout)
+    report = json.loads((await stage.cli("pnl", "--json")).stdout)
     assert report["totals"]["net_lamports"] == -6_100
     assert report["totals"]["unvalued"] == 1
     assert report["statuses"] == {"FILLED": 2, "REVERTED": 1}
     assert report["tokens"][0]["win_ratio"] == 0.0
     out = stage.directory / "trades.csv"
-    assert stage.cli("trades", "export", "--csv", "--out", str(out)).returncode == 0
+    assert (await stage.cli("trades", "export", "--csv", "--out", str(out))).returncode == 0
     rows = list(csv.DictReader(out.open()))
     assert list(rows[0]) == list(COLUMNS)
     assert [row["status"] for row in rows] == ["FILLED", "REVERTED", "FILLED"]
@@ -236,13 +239,13 @@ async def test_the_command_line(stage: Stage, bus: Bus, url: str) -> None:
     assert (rows[0]["net_usd"], rows[2]["net_usd"], rows[2]["sol_price_usd"]) == ("-0.000075", "", "")
     assert rows[0]["finished"] == "2026-09-21T14:13:20.000000001Z"
     assert rows[0]["pools"].count(" ") == 1
-    piped = stage.cli("trades", "export", "--csv")
+    piped = await stage.cli("trades", "export", "--csv")
     assert piped.stdout == out.read_text()
-    lines = [json.loads(line) for line in stage.cli("trades", "export", "--json").stdout.splitlines()]
+    lines = [json.loads(line) for line in (await stage.cli("trades", "export", "--json")).stdout.splitlines()]
     assert lines == rows
-    assert [row["result_id"] for row in json.loads(stage.cli("trades", "list", "--limit", "1", "--json").stdout)] == [
-        rows[2]["result_id"]
-    ]
-    assert "SOL/JitoSOL" in stage.cli("trades", "list").stdout
-    assert stage.cli("trades", "export").returncode == 2
-    assert stage.cli("trades", "export", "--csv", "--out", "/nowhere/x.csv").returncode == 2
+    assert [
+        row["result_id"] for row in json.loads((await stage.cli("trades", "list", "--limit", "1", "--json")).stdout)
+    ] == [rows[2]["result_id"]]
+    assert "SOL/JitoSOL" in (await stage.cli("trades", "list")).stdout
+    assert (await stage.cli("trades", "export")).returncode == 2
+    assert (await stage.cli("trades", "export", "--csv", "--out", "/nowhere/x.csv")).returncode == 2

@@ -107,6 +107,7 @@ async def _none_left(bus: Bus) -> bool:
     return await unacknowledged(bus, "PLANNED", "executor") == 0
 
 
+@pytest.mark.slow
 async def test_killed_again_and_again_under_load(stage: Stage, bus: Bus) -> None:
     """Plans come all the while; executors die at every step in turn; in the end each plan has one result."""
     wanted = [a_plan(number, slot=10) for number in range(60)]
@@ -157,7 +158,7 @@ async def test_halted_late_and_nonsense(stage: Stage, bus: Bus) -> None:
         "invalid_message",
         "wrong_type",
     ]
-    assert stage.cli("halt", "a test").returncode == 0
+    assert (await stage.cli("halt", "a test")).returncode == 0
     await bus.publish(a_plan(5, slot=11))
     found = {result.plan_id: result for result in await settled(stage, bus, 3, 12)}
     refused = found[a_plan(5).id]

@@ -146,7 +146,7 @@ async def test_plans_and_refusals(stage: Stage, bus: Bus, memory: Memory) -> Non
     await bus.publish(an_opportunity(6, **later))
     found = await answers(stage, bus, 6)
     assert reasons(found[an_opportunity(6).id]) == [RefusalReason.EXPOSURE_LIMIT]
-    assert stage.cli("halt", "a test").returncode == 0
+    assert (await stage.cli("halt", "a test")).returncode == 0
     await bus.publish(an_opportunity(7, **later))
     found = await answers(stage, bus, 7)
     assert reasons(found[an_opportunity(7).id]) == [RefusalReason.NOT_PERMITTED]

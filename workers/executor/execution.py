@@ -25,7 +25,7 @@ from markets.venue import NeverBegun, Undecided, Venue
 from pipeline.bus import Reject, Retry
 from pipeline.claims import Claim as Held
 from pipeline.crashpoint import crashpoint
-from pipeline.messages import ExecutionPlan, ExecutionResult, InvalidMessage, decode
+from pipeline.messages import ExecutionPlan, ExecutionResult, InvalidMessage, decode, enum_name
 from pipeline.permit import Allowed, Refused
 from workers.executor.claim import Claimed, InvalidClaim, Settled, decode_claim, encode_claim
 from workers.executor.result import Abandoned, Ending, Expired, RefusedByGate, Stamps, result_of
@@ -233,7 +233,7 @@ def check_plan(plan: ExecutionPlan, venue: Venue) -> None:
     """
     legs = plan.legs
     if plan.mode != venue.mode:
-        raise Reject(f"the plan is for mode {plan.mode!r}, this executor's is {venue.mode!r}")
+        raise Reject(f"the plan is for mode {enum_name(plan.mode)}, this executor's is {enum_name(venue.mode)}")
     if len(legs) < 2 or plan.amount_in == 0 or legs[0].amount_in != plan.amount_in:
         raise Reject("the plan has no cycle of two legs or more that begins with amount_in")
     if any(before.token_out != after.token_in for before, after in pairwise(legs)):
