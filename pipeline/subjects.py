@@ -58,3 +58,9 @@ def stream_of(subject: str) -> str:
     if stream is None:
         raise ValueError(f"no stream holds subject {subject!r}; they begin with {', '.join(sorted(_STREAM_OF_PREFIX))}")
     return stream
+
+
+def commit_subject(stream: str) -> str:
+    """Return the subject on which batches of a stream are ended; nothing is stored there."""
+    prefix = next(prefix for prefix, name in _STREAM_OF_PREFIX.items() if name == stream)
+    return f"{prefix}commit"

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,8 @@ class Bus:
             await _within(limit, bus._connect())
         except (TimeoutError, errors.Error, OSError) as error:
             bus._closing = True
-            await bus.client.close()
+            with suppress(OSError, errors.Error):
+                await bus.client.close()
             raise ServerUnreachable(
                 f"no NATS server answers at {hide_password(settings.url)}: {bus._last_error or error or 'no answer'}",
                 "start one (`pipeline up` brings its own), or name another with PIPELINE_NATS__URL",
@@ -297,7 +299,8 @@ class Bus:
         except errors.Error:
             finished = False
         self._publisher.close("the connection was closed")
-        await self.client.close()
+        with suppress(OSError, errors.Error):  # a connection that is lost already
+            await self.client.close()
         return finished
 
     async def _connect(self) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 MSG_ID = b"Nats-Msg-Id"
 REPLAY_FOR = "Pipeline-Replay-For"
 TRACEPARENT = "traceparent"
+COMMIT = b"Nats-Batch-Commit: eob"  # on the empty message that ends a batch
 _REPLAY_FOR = REPLAY_FOR.encode()
 _LINE = b"NATS/1.0\r\n"
 _ID_FIRST = _LINE + MSG_ID + b": "  # what our own publisher writes
@@ -95,6 +96,11 @@ def replay_target(raw: bytes | None) -> str | None:
     if not raw or _REPLAY_FOR not in raw:
         return None
     return parse_headers(raw).get(REPLAY_FOR)
+
+
+def ends_batch(data: bytes, raw: bytes | None) -> bool:
+    """Tell whether this is no message but the end of a batch, which live subscribers see and no stream stores."""
+    return not data and raw is not None and COMMIT in raw
 
 
 def parse_headers(raw: bytes | None) -> dict[str, str]:

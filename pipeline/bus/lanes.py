@@ -2,9 +2,9 @@
 
 The server syncs each message before it acknowledges it, so a stream takes no more messages a second than the disk takes
 syncs. An atomic batch is synced once. While few messages are on their way a lane sends each by itself. Beyond that it
-opens a batch: its messages leave at once, all but the newest, so that live subscribers have them without delay; the
-newest carries the commit as soon as an acknowledgement makes room. A batch that is refused, for one message that the
-stream has already or by a server that knows no batches, is dissolved and its messages go one by one.
+opens a batch: its messages leave at once, so that live subscribers have them without delay and in order, and an empty
+one commits them as soon as an acknowledgement makes room. A batch that is refused, for one message that the stream has
+already or by a server that knows no batches, is dissolved and its messages go one by one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import NamedTuple, Protocol
 
 SINGLES = 8  # messages on their way one by one before the lane collects
 BATCHES = 2  # batches on their way at once
-LARGEST_BATCH = 500  # the server takes 1,000
-# Errors after which batches are not tried again: not allowed on the stream, or a header that an older server refuses.
-NO_BATCHES = frozenset({10174, 10177})
+LARGEST_BATCH = 900  # the server takes 1,000
+DUPLICATE = 10201  # the batch holds a message that the stream has already, or one twice
 
 
 class Stored(NamedTuple):
@@ -42,7 +41,7 @@ class How(Enum):
 class Publish:
     """One publish on its way."""
 
-    __slots__ = ("again_at", "batch", "deadline", "future", "head", "how", "last_error", "payload", "stream", "subject")
+    __slots__ = ("again_at", "deadline", "future", "head", "how", "last_error", "payload", "stream", "subject")
 
     def __init__(self, future: asyncio.Future[Stored], subject: str, stream: str, head: bytes, payload: bytes) -> None:
         self.future = future
@@ -52,7 +51,6 @@ class Publish:
         """header lines without the empty one at the end"""
         self.payload = payload
         self.how = How.ALONE
-        self.batch = 0
         self.again_at = 0.0
         self.deadline = 0.0
         self.last_error = ""
@@ -75,21 +73,23 @@ class Sender(Protocol):
     def open_batch(self) -> int:
         """Return the number of a new batch."""
 
-    def send_member(self, token: int, batch: int, number: int, *, commit: bool) -> None:
-        """Send a message as the batch's next, or as its last."""
+    def send_member(self, token: int, batch: int, number: int) -> None:
+        """Send a message as the batch's next."""
+
+    def commit(self, stream: str, batch: int, number: int) -> None:
+        """End a batch, to be acknowledged for all its messages."""
 
 
 class Lane:
     """The publishes of one connection to one stream, by token."""
 
-    def __init__(self, sender: Sender, publishes: dict[int, Publish]) -> None:
+    def __init__(self, stream: str, sender: Sender, publishes: dict[int, Publish]) -> None:
+        self._stream = stream
         self._sender = sender
         self._publishes = publishes
         self._singles = 0
         self._open: list[int] = []
         self._batch = 0
-        self._held: int | None = None
-        """the newest message: next in the open batch, or its commit"""
         self._waiting: deque[int] = deque()
         """what came while the open batch was full"""
         self._committed: dict[int, list[int]] = {}
@@ -97,24 +97,22 @@ class Lane:
 
     def add(self, token: int) -> None:
         """Send a message by itself, or as one of the open batch."""
-        if not self._may_batch or (self._singles < SINGLES and self._held is None):
+        if not self._may_batch or (self._singles < SINGLES and not self._open):
             self.send_single(token)
-            return
-        self._publishes[token].how = How.WAITING
-        if self._waiting or len(self._open) + 1 >= LARGEST_BATCH:
-            self._waiting.append(token)
+        elif len(self._open) < LARGEST_BATCH:
+            self._join(token)
         else:
-            self._hold(token)
+            self._publishes[token].how = How.WAITING
+            self._waiting.append(token)
+            self.go_on()
 
     def remove(self, token: int) -> None:
         """Note that a message is acknowledged or given up; it is still known."""
         how = self._publishes[token].how
         if how is How.SINGLE:
             self._singles -= 1
-        elif how is How.WAITING and self._held != token:
-            self._waiting.remove(token)
         elif how is How.WAITING:
-            self._held = None
+            self._waiting.remove(token)
 
     def send_single(self, token: int) -> None:
         """Send a message by itself."""
@@ -129,8 +127,8 @@ class Lane:
     def refuse_batches(self) -> None:
         """Send one by one from now on, what is in the open batch included."""
         self._may_batch = False
-        tokens = [*self._open, *([] if self._held is None else [self._held]), *self._waiting]
-        self._open, self._held = [], None
+        tokens = [*self._open, *self._waiting]
+        self._open = []
         self._waiting.clear()
         for token in tokens:
             if token in self._publishes:
@@ -139,45 +137,22 @@ class Lane:
     def restart(self) -> None:
         """Forget how messages were on their way: all of them are about to be sent one by one."""
         self._singles = 0
-        self._open, self._held = [], None
+        self._open = []
         self._waiting.clear()
         self._committed.clear()
 
     def go_on(self) -> None:
         """Commit the open batch where there is room for another."""
-        while len(self._committed) < BATCHES:
-            if self._open:
-                self._commit()
-            elif self._held is not None and self._singles < SINGLES:
-                token, self._held = self._held, None
-                self.send_single(token)
-            else:
-                return
-            while self._waiting and len(self._open) + 1 < LARGEST_BATCH:
-                self._hold(self._waiting.popleft())
+        while self._open and len(self._committed) < BATCHES:
+            self._committed[self._batch] = self._open
+            self._sender.commit(self._stream, self._batch, len(self._open) + 1)
+            self._open = []
+            while self._waiting and len(self._open) < LARGEST_BATCH:
+                self._join(self._waiting.popleft())
 
-    def _hold(self, token: int) -> None:
-        held, self._held = self._held, token
-        if held is None:
-            return
+    def _join(self, token: int) -> None:
         if not self._open:
             self._batch = self._sender.open_batch()
-        self._join(held, commit=False)
-
-    def _commit(self) -> None:
-        held, self._held = self._held, None
-        if held is None:  # its caller was cancelled: the members go one by one, the server drops the open batch
-            tokens, self._open = self._open, []
-            for token in tokens:
-                if token in self._publishes:
-                    self.send_single(token)
-            return
-        self._join(held, commit=True)
-        self._committed[self._batch] = self._open
-        self._open = []
-
-    def _join(self, token: int, *, commit: bool) -> None:
         self._open.append(token)
-        publish = self._publishes[token]
-        publish.how, publish.batch = How.BATCH, self._batch
-        self._sender.send_member(token, self._batch, len(self._open), commit=commit)
+        self._publishes[token].how = How.BATCH
+        self._sender.send_member(token, self._batch, len(self._open))

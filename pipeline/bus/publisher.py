@@ -15,9 +15,10 @@ from typing import Any
 
 from pipeline.bus.client import LeanClient
 from pipeline.bus.counters import Counters
-from pipeline.bus.delivery import status_of
+from pipeline.bus.delivery import COMMIT, status_of
 from pipeline.bus.errors import Backlogged, PublishFailed
-from pipeline.bus.lanes import NO_BATCHES, How, Lane, Publish, Stored
+from pipeline.bus.lanes import DUPLICATE, How, Lane, Publish, Stored
+from pipeline.subjects import commit_subject
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Publisher:
     def _lane(self, stream: str) -> Lane:
         lane = self._lanes.get(stream)
         if lane is None:
-            lane = self._lanes[stream] = Lane(self, self._outstanding)
+            lane = self._lanes[stream] = Lane(stream, self, self._outstanding)
         return lane
 
     def send_one(self, token: int) -> None:
@@ -148,16 +149,22 @@ class Publisher:
         self._token += 1
         return self._token
 
-    def send_member(self, token: int, batch: int, number: int, *, commit: bool) -> None:
-        """Send a message as the batch's next, or as its last, which is acknowledged for all."""
-        publish = self._outstanding[token]
+    def send_member(self, token: int, batch: int, number: int) -> None:
+        """Send a message as the batch's next."""
         head = b"Nats-Batch-Id: %b%d\r\nNats-Batch-Sequence: %d\r\n" % (self._batch_prefix, batch, number)
-        if not commit:
-            self._client.send(publish.command(b"", head))
-            return
-        self._batches[batch] = publish.stream
+        self._client.send(self._outstanding[token].command(b"", head))
+
+    def commit(self, stream: str, batch: int, number: int) -> None:
+        """End a batch; the server acknowledges it for all its messages, and does not store the end itself."""
+        self._batches[batch] = stream
         self._repeat_batch_at[batch] = time.monotonic() + self._repeat_s
-        self._client.send(publish.command(b"%b%d" % (self._prefix, batch), head + b"Nats-Batch-Commit: 1\r\n"))
+        head = b"NATS/1.0\r\nNats-Batch-Id: %b%d\r\nNats-Batch-Sequence: %d\r\n%b\r\n\r\n" % (
+            *(self._batch_prefix, batch, number),
+            COMMIT,
+        )
+        subject = commit_subject(stream).encode()
+        size = len(head)
+        self._client.send(b"HPUB %b %b%d %d %d\r\n%b\r\n" % (subject, self._prefix, batch, size, size, head))
 
     def _again(self, token: int, publish: Publish, *, lost: bool = False) -> None:
         """Send a message again by itself; `lost` where its lane has forgotten it."""
@@ -187,13 +194,14 @@ class Publisher:
 
     def _dissolve(self, batch: int, code: int = 0) -> None:
         """Send the messages of a batch that was refused or not answered one by one."""
+        stream = self._batches[batch]
         lane = self._take(batch)
-        tokens = lane.take_batch(batch)
-        for token in tokens:
+        for token in lane.take_batch(batch):
             publish = self._outstanding.get(token)
             if publish is not None:
                 self._again(token, publish, lost=True)
-        if code in NO_BATCHES:
+        if code not in (0, DUPLICATE):
+            log.info("%s takes no batches (error %d): messages go one by one", stream, code)
             lane.refuse_batches()
         lane.go_on()
 

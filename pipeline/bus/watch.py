@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from pipeline.bus.delivery import Delivery, message_id, replay_target
+from pipeline.bus.delivery import Delivery, ends_batch, message_id, replay_target
 from pipeline.bus.verify import Unfit, verify
 from pipeline.messages import Message
 from pipeline.subjects import stream_of
@@ -57,6 +57,8 @@ class Watch:
 
     def _on_message(self, subject: bytes, _reply: bytes, data: bytes, raw: bytes | None) -> None:
         counters = self._bus.counters
+        if not data and ends_batch(data, raw):
+            return
         if key := message_id(raw):
             if key in self._recent:
                 counters.duplicates += 1

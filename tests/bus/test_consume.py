@@ -279,7 +279,7 @@ async def test_a_killed_worker_loses_nothing_and_is_replaced_within_seconds(
         assert set(attempts) == {str(number) for number in range(60)}
         repeated = {name for name, tries in attempts.items() if len(tries) > 1}
         assert "20" in repeated
-        assert len(repeated) <= 8, "only what was in flight comes again"
+        assert len(repeated) <= 30, "only what was in flight, or whose stored copy had not come, comes again"
     finally:
         process.kill()
         process.wait()
