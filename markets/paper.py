@@ -230,10 +230,11 @@ def fill(
         pool = left.get(leg.pool) or pool_of(leg.pool)
         if pool is None:
             return Reverted(slot, index, f"pool {leg.pool} is not known", sol_price_usd_e6)
-        if {pool.token_a, pool.token_b} != {leg.token_in, leg.token_out} or leg.token_in == leg.token_out:
+        token_a = pool.token_a
+        if {token_a, pool.token_b} != {leg.token_in, leg.token_out} or leg.token_in == leg.token_out:
             return Reverted(slot, index, f"pool {leg.pool} does not hold the leg's tokens", sol_price_usd_e6)
         try:
-            left[leg.pool], quote = pool.swap(leg.token_in == pool.token_a, amount)
+            left[leg.pool], quote = pool.swap(leg.token_in == token_a, amount)
         except QuoteError as error:
             return Reverted(slot, index, str(error), sol_price_usd_e6)
         last = index == len(plan.legs) - 1

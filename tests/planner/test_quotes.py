@@ -19,6 +19,14 @@ from workers.quote_core.tables import Tables
 
 from .opportunities import JITO, SLOT_NS, START_NS, an_opportunity
 
+
+def looking(directory: Path) -> SharedQuotes:
+    """Shared quotes that have looked at the table, as the planner does for each opportunity."""
+    quotes = SharedQuotes(directory)
+    quotes.moment(an_opportunity())
+    return quotes
+
+
 LEG = Leg(pool=CHEAP, protocol=Protocol.RAYDIUM_CPMM, token_in=SOL_MINT, token_out=JITO)
 
 
@@ -53,7 +61,7 @@ def test_no_files_no_quotes(tmp_path: Path) -> None:
 def test_a_file_of_something_else(tmp_path: Path) -> None:
     for name in ("quotes-internal", "pools"):
         (tmp_path / name).write_bytes(b"not a table" * 1000)
-    quotes = SharedQuotes(tmp_path)
+    quotes = looking(tmp_path)
     assert isinstance(quotes.quote(LEG, 10**9, None), NoQuote)
     assert quotes.trouble
 
@@ -63,6 +71,7 @@ def test_the_newest_state_is_quoted_exactly(tables: Tables, tmp_path: Path) -> N
     for slot, bps in ((10, 200), (11, 100), (12, 300)):
         pool = write(tables, slot, bps).get(CHEAP)
         assert pool is not None
+        quotes.moment(an_opportunity())
         for amount in (1_000, 10**9, 10**12):
             expected = pool.quote_in(True, amount)
             found = quotes.quote(LEG, amount, None)
@@ -87,21 +96,21 @@ def test_the_newest_state_is_quoted_exactly(tables: Tables, tmp_path: Path) -> N
 )
 def test_legs_without_a_quote(tables: Tables, tmp_path: Path, leg: Leg, reason: RefusalReason) -> None:
     write(tables, 10)
-    found = SharedQuotes(tmp_path).quote(leg, 10**9, None)
+    found = looking(tmp_path).quote(leg, 10**9, None)
     assert isinstance(found, NoQuote)
     assert found.reason == reason
 
 
 def test_no_amount_no_quote(tables: Tables, tmp_path: Path) -> None:
     write(tables, 10)
-    found = SharedQuotes(tmp_path).quote(LEG, 0, None)
+    found = looking(tmp_path).quote(LEG, 0, None)
     assert isinstance(found, NoQuote)
     assert found.reason == RefusalReason.AMOUNT_OUT_OF_RANGE
 
 
 def test_a_pool_that_is_forgotten(tables: Tables, tmp_path: Path) -> None:
     write(tables, 10)
-    quotes = SharedQuotes(tmp_path)
+    quotes = looking(tmp_path)
     assert isinstance(quotes.quote(LEG, 10**9, None), LegQuote)
     tables.forget(CHEAP, 11, START_NS)
     tables.commit(11, START_NS + 11 * SLOT_NS)
@@ -109,12 +118,13 @@ def test_a_pool_that_is_forgotten(tables: Tables, tmp_path: Path) -> None:
 
 
 def test_pending_swaps_count_as_done(tables: Tables, tmp_path: Path) -> None:
-    quotes, plans = SharedQuotes(tmp_path), OpenPlans()
+    plans = OpenPlans()
     pool = write(tables, 10).get(CHEAP)
+    quotes = looking(tmp_path)
     assert pool is not None
     for number in range(6):
         found = quotes.quote(LEG, 10**9, plans.pending(CHEAP))
-        expected = after(pool, [Swap(CHEAP, SOL_MINT, 10**10 * (n + 1)) for n in range(number)])
+        expected = after(pool, SOL_MINT, [Swap(CHEAP, SOL_MINT, 10**10 * (n + 1)) for n in range(number)])
         assert isinstance(found, LegQuote)
         assert found.amount_out == expected.quote_in(True, 10**9).amount_out
         plans.add(str(number), SOL_MINT, 1, [Swap(CHEAP, SOL_MINT, 10**10 * (number + 1)), Swap(DEAR, JITO, 1)])
@@ -123,7 +133,7 @@ def test_pending_swaps_count_as_done(tables: Tables, tmp_path: Path) -> None:
     left = [Swap(CHEAP, SOL_MINT, 10**10 * (n + 1)) for n in range(6) if n != 2]
     found = quotes.quote(LEG, 10**9, plans.pending(CHEAP))
     assert isinstance(found, LegQuote)
-    assert found.amount_out == after(pool, left).quote_in(True, 10**9).amount_out
+    assert found.amount_out == after(pool, SOL_MINT, left).quote_in(True, 10**9).amount_out
     # A newer state of the pool: the same swaps on top of that.
     newer = pool_state(CHEAP, (DEEP, DEEP), slot=12, version=2)
     states = PoolStates()
@@ -134,13 +144,13 @@ def test_pending_swaps_count_as_done(tables: Tables, tmp_path: Path) -> None:
     tables.commit(12, START_NS + 12 * SLOT_NS)
     found = quotes.quote(LEG, 10**9, plans.pending(CHEAP))
     assert isinstance(found, LegQuote)
-    assert found.amount_out == after(fresh, left).quote_in(True, 10**9).amount_out
+    assert found.amount_out == after(fresh, SOL_MINT, left).quote_in(True, 10**9).amount_out
 
 
 def test_a_swap_that_a_pool_cannot_give_changes_nothing(tables: Tables, tmp_path: Path) -> None:
     pool = write(tables, 10).get(CHEAP)
     assert pool is not None
-    assert after(pool, [Swap(CHEAP, SOL_MINT, 0)]) is pool
+    assert after(pool, SOL_MINT, [Swap(CHEAP, SOL_MINT, 0)]) is pool
 
 
 def test_a_new_quote_core_is_found(tmp_path: Path) -> None:
@@ -149,6 +159,7 @@ def test_a_new_quote_core_is_found(tmp_path: Path) -> None:
         tables = Tables(tmp_path, load_registry(), [10**9, 10**10], capacity=64 + slot, ring=64)
         pool = write(tables, slot).get(DEAR)
         assert pool is not None
+        quotes.moment(an_opportunity())
         found = quotes.quote(LEG.replace(pool=DEAR), 10**9, None)
         assert isinstance(found, LegQuote)
         assert (found.slot, found.amount_out) == (slot, pool.quote_in(True, 10**9).amount_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline._core import Pool, PoolRefused, QuoteError
@@ -15,10 +16,31 @@ from workers.planner.open_plans import Pending, Swap
 _MISSING = NoQuote(RefusalReason.QUOTE_MISSING, 0.0, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A pool as it was read last; its tokens stand here because a native pool writes them out anew each time."""
+
+    version: tuple[int, int]
+    pool: Pool
+    tokens: tuple[str, str]
+    observed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A pool after pending swaps: the state they began with, their generation, and how many were applied."""
+
+    base: Pool
+    generation: int
+    count: int
+    pool: Pool
+
+
 class SharedQuotes:
     """The newest pool states of this host, as the quote core wrote them.
 
-    Files that are not there yet, or were replaced, are opened when they are asked for; until then nothing has a quote.
+    Files that are not there yet, or were replaced, are opened when the next opportunity is looked at; until then
+    nothing has a quote.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -26,59 +48,60 @@ class SharedQuotes:
         self._directory = directory
         self._table: QuoteTable | None = None
         self._blobs: PoolBlobTable | None = None
+        self._alive = False
         self._ids: dict[str, int] = {}
-        # By pool id: the version read last, the pool, and the market time of its state.
-        self._pools: dict[int, tuple[tuple[int, int], Pool, int]] = {}
-        # By pool: the state begun with, the generation of swaps and how many were applied, the pool after them.
-        self._ahead: dict[str, tuple[Pool, int, int, Pool]] = {}
+        self._pools: dict[int, _Known] = {}
+        self._ahead: dict[str, _Ahead] = {}
         self.trouble = ""
 
     def moment(self, opportunity: Opportunity) -> Moment:
-        """Return the market's slot and time: shared memory's, or the opportunity's own where that is ahead."""
-        table = self._open()
-        if table is None:
+    XX
+        if self._table is None or self._table.replaced:
+            self._open()
+        table = self._table
+        self._alive = table is not None and table.writer_alive
+        if table is None or not self._alive:
             return Moment(opportunity.slot, opportunity.found_ns)
         return Moment(max(table.slot, opportunity.slot), max(table.market_ns, opportunity.found_ns))
 
     def quote(self, leg: Leg, amount_in: int, pending: Pending | None) -> LegQuote | NoQuote:
         """Quote one leg at the newest state of its pool, after the pending swaps."""
-        found = self._pool(leg.pool)
-        if found is None:
+        known = self._known(leg.pool)
+        if known is None:
             return _MISSING
-        pool, observed_ns = found
-        if leg.token_in == pool.token_a and leg.token_out == pool.token_b:
+        tokens = (leg.token_in, leg.token_out)
+        if tokens == known.tokens:
             a_to_b = True
-        elif leg.token_in == pool.token_b and leg.token_out == pool.token_a:
+        elif tokens[::-1] == known.tokens:
             a_to_b = False
         else:
             return _MISSING
-        if pending is not None:
-            pool = self._after(pool, pending)
+        pool = known.pool if pending is None else self._after(leg.pool, known, pending)
         try:
             quote = pool.quote_in(a_to_b, amount_in)
         except QuoteError:
             # More than the pool can give, or nothing at all.
             return NoQuote(RefusalReason.AMOUNT_OUT_OF_RANGE, float(amount_in), 0.0)
-        return LegQuote(quote.amount_out, quote.price_impact_bps, pool.slot, observed_ns)
+        return LegQuote(quote.amount_out, quote.price_impact_bps, known.version[0], known.observed_ns)
 
-    def _after(self, pool: Pool, pending: Pending) -> Pool:
+    def _after(self, address: str, known: _Known, pending: Pending) -> Pool:
         """Return the pool as pending swaps will leave it."""
-        known = self._ahead.get(pool.address)
-        start, ahead = 0, pool
-        if known is not None and known[0] is pool and known[1] == pending.generation:
-            start, ahead = known[2], known[3]
+        found = self._ahead.get(address)
+        start, pool = 0, known.pool
+        if found is not None and found.base is known.pool and found.generation == pending.generation:
+            start, pool = found.count, found.pool
         if start < len(pending.swaps):
-            ahead = after(ahead, pending.swaps[start:])
-            self._ahead[pool.address] = (pool, pending.generation, len(pending.swaps), ahead)
-        return ahead
+            pool = after(pool, known.tokens[0], pending.swaps[start:])
+            self._ahead[address] = _Ahead(known.pool, pending.generation, len(pending.swaps), pool)
+        return pool
 
-    def _pool(self, address: str) -> tuple[Pool, int] | None:
-        table = self._open()
-        if table is None or self._blobs is None:
+    def _known(self, address: str) -> _Known | None:
+        """Return a pool's newest state, read again only where its version moved."""
+        if not self._alive or self._table is None or self._blobs is None:
             return None
         pool_id = self._ids.get(address)
         if pool_id is None:
-            pool_id = table.id("pool", address)
+            pool_id = self._table.id("pool", address)
             if pool_id is None:
                 return None
             self._ids[address] = pool_id
@@ -86,8 +109,8 @@ class SharedQuotes:
         if version is None:
             return None
         known = self._pools.get(pool_id)
-        if known is not None and known[0] == version:
-            return known[1], known[2]
+        if known is not None and known.version == version:
+            return known
         blob = self._blobs.read(pool_id)
         if blob is None:
             return None
@@ -97,17 +120,11 @@ class SharedQuotes:
             return None
         if pool.address != address:
             return None
-        self._pools[pool_id] = ((blob.slot, blob.write_version), pool, blob.observed_ns)
-        return pool, blob.observed_ns
+        version = (blob.slot, blob.write_version)
+        known = self._pools[pool_id] = _Known(version, pool, (pool.token_a, pool.token_b), blob.observed_ns)
+        return known
 
-    def _open(self) -> QuoteTable | None:
-        """Return the table of a quote core that lives, or None."""
-        table = self._table
-        if table is None or table.replaced:
-            table = self._reopen()
-        return table if table is not None and table.writer_alive else None
-
-    def _reopen(self) -> QuoteTable | None:
+    def _open(self) -> None:
         self._ids.clear()
         self._pools.clear()
         self._ahead.clear()
@@ -118,14 +135,13 @@ class SharedQuotes:
         except SharedMemoryError as error:
             self._table = self._blobs = None
             self.trouble = str(error)
-        return self._table
 
 
-def after(pool: Pool, pending: Sequence[Swap]) -> Pool:
+def after(pool: Pool, token_a: str, pending: Sequence[Swap]) -> Pool:
     """Return the pool as pending swaps will leave it; one that it cannot give will revert, and changes nothing."""
     for swap in pending:
         try:
-            pool, _ = pool.swap(swap.token_in == pool.token_a, swap.amount_in)
+            pool, _ = pool.swap(swap.token_in == token_a, swap.amount_in)
         except QuoteError:
             continue
     return pool
