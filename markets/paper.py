@@ -99,6 +99,7 @@ class PaperVenue:
         if update is not None and (self._another_market(update) or update.slot >= self._slot):
             self._slot, self._now_ns = update.slot, max(self._now_ns, update.market_ns)
         self._adopt()
+        self._states.drop_broken()
 
     def announce(self, plan: ExecutionPlan) -> int:
         """Return the number of the slot's turn in which the plan came in."""

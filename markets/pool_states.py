@@ -78,6 +78,16 @@ class PoolStates:
         """Return the pools that a change is known of but not the keyframe it builds on: a message was missed."""
         return sorted(address for address, known in self._pools.items() if not known.whole)
 
+    def drop_broken(self) -> list[str]:
+        """Forget the pools that lack their keyframe after the stream was read, and return them.
+
+        It is nowhere to be had then; waiting for it would mean to read the stream again for ever.
+        """
+        broken = self.broken()
+        for address in broken:
+            del self._pools[address]
+        return broken
+
 
 def _order(state: PoolState) -> tuple[int, int]:
     return state.slot, state.write_version

@@ -277,6 +277,14 @@ def test_changes_are_laid_over_their_keyframe() -> None:
     assert states.addresses() == [CHEAP]
 
 
+def test_a_change_whose_keyframe_is_nowhere_is_given_up_after_a_reload() -> None:
+    venue = PaperVenue(landing_slots=1, seed=1, drop_ratio=0.0, landing_timeout_s=5.0)
+    venue.take_pool(pool_state(CHEAP, (DEEP, DEEP), complete=False, base=pool_state(CHEAP, (1, 1))))
+    assert not venue.take_slot(slot_update(10))
+    venue.load([], slot_update(10))
+    assert venue.take_slot(slot_update(11))
+
+
 def test_without_pools_there_is_no_price() -> None:
     venue = PaperVenue(landing_slots=1, seed=1, drop_ratio=0.0, landing_timeout_s=5.0)
     assert venue.sol_price_usd_e6() == 0

@@ -59,6 +59,7 @@ class Tables:
         self.blobs = PoolBlobWriter(directory / POOLS, replace=True)
         self.blobs.clear()
         self._entries: dict[tuple[str, bool, int], int] = {}
+        self._pools: dict[str, int] = {}
         self._provider = self.internal.intern("provider", LOCAL)
 
     def write(self, pool: Pool, observed_ns: int) -> list[QuotedAmount]:
@@ -67,7 +68,7 @@ class Tables:
         Raises:
             SharedMemoryFull: if the table has no room for another pool.
         """
-        pool_id = self.internal.intern("pool", pool.address)
+        pool_id = self._pools[pool.address] = self.internal.intern("pool", pool.address)
         self.blobs.write(pool_id, pool.snapshot(), pool.slot, pool.write_version, observed_ns)
         quotes = quote_grid(pool, self._amounts)
         for quoted in quotes:
@@ -88,15 +89,18 @@ class Tables:
         return quotes
 
     def forget(self, address: str, slot: int, observed_ns: int) -> None:
-        """Void what is known of a pool: its newest state cannot be read."""
-        self.blobs.remove(self.internal.intern("pool", address))
+        """Void what is known of a pool: its newest state cannot be read. One never written takes no room here."""
+        pool_id = self._pools.get(address)
+        if pool_id is None:
+            return
+        self.blobs.remove(pool_id)
         for (pool, _a_to_b, amount), index in self._entries.items():
             if pool == address:
                 self.internal.write(index, self._amounts[amount], 0, slot, observed_ns, staleness=QUOTE_VOID)
 
     def forget_all(self, slot: int, observed_ns: int) -> None:
         """Void every pool: another market has begun."""
-        for address in {address for address, _, _ in self._entries}:
+        for address in self._pools:
             self.forget(address, slot, observed_ns)
 
     def commit(self, slot: int, market_ns: int) -> None:

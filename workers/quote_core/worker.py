@@ -226,6 +226,9 @@ class QuoteCore:
         newest = max(updates, key=lambda update: update.slot, default=None)
         if newest is not None:
             # What is still missing now was never stored, or comes with the next slot.
+            for address in self.feed.states.drop_broken():
+                self.context.log.warning("a change without its keyframe is left out", pool=address, slot=newest.slot)
+                self.tables.forget(address, newest.slot, newest.market_ns)
             self.feed.settle(newest)
             self._commit(newest.slot, newest.market_ns)
 
