@@ -6,7 +6,7 @@ mod size;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use self::size::{Leg, Sized};
+use self::size::{Leg, Run};
 use crate::pools::Pool;
 use crate::pools::account::Pubkey;
 
@@ -229,7 +229,7 @@ impl Searcher {
     }
 }
 
-fn describe(token: Pubkey, cost: u64, ids: &[u32], legs: &[Leg<'_>], sized: &Sized) -> Candidate {
+fn describe(token: Pubkey, cost: u64, ids: &[u32], legs: &[Leg<'_>], sized: &Run) -> Candidate {
     let legs = ids
         .iter()
         .zip(legs)

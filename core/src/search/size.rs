@@ -24,13 +24,13 @@ pub struct Leg<'a> {
 
 /// A cycle at one size.
 #[derive(Clone, Debug)]
-pub struct Sized {
+pub struct Run {
     pub amount_in: u64,
     pub amount_out: u64,
     pub movements: Vec<Movement>,
 }
 
-impl Sized {
+impl Run {
     fn profit(&self) -> i128 {
         i128::from(self.amount_out) - i128::from(self.amount_in)
     }
@@ -84,7 +84,7 @@ pub fn to_float(value: U256) -> f64 {
 }
 
 /// Run the cycle at this size. A leg that does not take all it is given makes the size too large.
-fn run(legs: &[Leg<'_>], amount_in: u64) -> Result<Sized, Side> {
+fn run(legs: &[Leg<'_>], amount_in: u64) -> Result<Run, Side> {
     let mut amount = amount_in;
     let mut movements = Vec::with_capacity(legs.len());
     for leg in legs {
@@ -103,7 +103,7 @@ fn run(legs: &[Leg<'_>], amount_in: u64) -> Result<Sized, Side> {
         amount = movement.amount_out;
         movements.push(movement);
     }
-    Ok(Sized {
+    Ok(Run {
         amount_in,
         amount_out: amount,
         movements,
@@ -118,7 +118,7 @@ fn side_of(error: &QuoteError) -> Side {
 }
 
 /// The most profitable size up to `maximum`, before costs; `None` when no size brings more than it takes.
-pub fn best(legs: &[Leg<'_>], maximum: u64) -> Option<Sized> {
+pub fn best(legs: &[Leg<'_>], maximum: u64) -> Option<Run> {
     let (brings, pays) = next_unit(legs, None);
     if maximum == 0 || !pays {
         return None;
@@ -229,23 +229,23 @@ impl Bracket<'_> {
 ///
 /// Amounts between two that buy the same of the next token only cost more, so what is varied is the amount bought by
 /// the first leg, and the least amount that buys it is tried.
-fn polish(legs: &[Leg<'_>], around: u64, maximum: u64) -> Option<Sized> {
+fn polish(legs: &[Leg<'_>], around: u64, maximum: u64) -> Option<Run> {
     let first = legs.first()?;
-    let mut best: Option<Sized> = None;
+    let mut best: Option<Run> = None;
     // What the first leg gives for this amount; the better of it and the best so far is kept.
-    let consider = |best: &mut Option<Sized>, amount: u64| -> Option<u64> {
+    let consider = |best: &mut Option<Run>, amount: u64| -> Option<u64> {
         if amount == 0 || amount > maximum {
             return None;
         }
         let sized = run(legs, amount).ok()?;
         let bought = sized.bought();
-        let key = |sized: &Sized| (sized.profit(), std::cmp::Reverse(sized.amount_in));
+        let key = |sized: &Run| (sized.profit(), std::cmp::Reverse(sized.amount_in));
         if best.as_ref().is_none_or(|best| key(&sized) > key(best)) {
             *best = Some(sized);
         }
         Some(bought)
     };
-    let buying = |best: &mut Option<Sized>, wanted: u64| {
+    let buying = |best: &mut Option<Run>, wanted: u64| {
         let order = Order {
             a_to_b: first.a_to_b,
             amount: wanted,
@@ -284,7 +284,7 @@ fn polish(legs: &[Leg<'_>], around: u64, maximum: u64) -> Option<Sized> {
 }
 
 /// The least amount that brings as much.
-fn trim(legs: &[Leg<'_>], mut best: Sized) -> Sized {
+fn trim(legs: &[Leg<'_>], mut best: Run) -> Run {
     let mut step = 1u64;
     while step > 0 {
         let less = best
