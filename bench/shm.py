@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import repeat
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median, quantiles
@@ -68,29 +69,29 @@ def _ours(folder: Path) -> dict[str, Operation]:
     amount, slot, quoted_ns = AMOUNT, SLOT, QUOTED_NS
 
     def writing(times: int) -> None:
-        for number in range(times):
-            write(7, amount, number, slot, quoted_ns, 1.5, 0.9)
+        for _ in repeat(None, times):
+            write(7, amount, amount, slot, quoted_ns, 1.5, 0.9)
 
     def reading(times: int) -> None:
-        for _ in range(times):
+        for _ in repeat(None, times):
             read(7)
 
     def polling(times: int) -> None:
-        for _ in range(times):
+        for _ in repeat(None, times):
             poll()
 
     def scanning(times: int) -> None:
-        for _ in range(times):
+        for _ in repeat(None, times):
             table.snapshot()
 
     def permitting(times: int) -> None:
-        for _ in range(times):
+        for _ in repeat(None, times):
             state()
 
     writing(10)
     entry = read(7)
     assert entry is not None
-    assert (entry.amount_in, entry.amount_out, entry.confidence) == (AMOUNT, 9, 0.9)
+    assert (entry.amount_in, entry.amount_out, entry.confidence) == (AMOUNT, AMOUNT, 0.9)
     assert poll() == ()
     writer.commit(2, 2)
     assert poll() == (7,)
@@ -119,15 +120,15 @@ def _pure_python(folder: Path) -> dict[str, Operation]:
     put_word, put_body, get_word, get_body = word.pack_into, body.pack_into, word.unpack_from, body.unpack_from
 
     def writing(times: int) -> None:
-        for number in range(times):
+        for _ in repeat(None, times):
             (sequence,) = get_word(memory, at)
             put_word(memory, at, sequence + 1)
-            put_body(memory, at + 8, 1, 2, amount, number, quoted_ns, 1.5, 0.9, slot, 0, 0, 0, 0, 0, 0, 0)
+            put_body(memory, at + 8, 1, 2, amount, amount, quoted_ns, 1.5, 0.9, slot, 0, 0, 0, 0, 0, 0, 0)
             put_word(memory, at, sequence + 2)
 
     def reading(times: int) -> Any:
         value = None
-        for _ in range(times):
+        for _ in repeat(None, times):
             before = get_word(memory, at)
             value = get_body(memory, at + 8)
             assert before == get_word(memory, at)
@@ -135,18 +136,18 @@ def _pure_python(folder: Path) -> dict[str, Operation]:
 
     def polling(times: int) -> None:
         (seen,) = get_word(memory, 0)
-        for _ in range(times):
+        for _ in repeat(None, times):
             (head,) = get_word(memory, 0)
             assert head == seen
 
     def scanning(times: int) -> Any:
         found = None
-        for _ in range(times):
+        for _ in repeat(None, times):
             found = list(entry.iter_unpack(memory[64:]))
         return found
 
     writing(10)
-    assert reading(1)[2:4] == (AMOUNT, 9)
+    assert reading(1)[2:4] == (AMOUNT, AMOUNT)
     assert len(scanning(1)) == ENTRIES
     return {"write": writing, "read": reading, "nothing changed": polling, "snapshot of 2,000": scanning}
 
@@ -171,25 +172,25 @@ def _iceoryx2(name: str) -> tuple[dict[str, Operation], list[Any]]:
     source, value = handles[7], _Value()
 
     def writing(times: int) -> None:
-        for number in range(times):
-            value.words[3] = number
+        for _ in repeat(None, times):
             target.update_with_copy(value)
 
     def reading(times: int) -> None:
-        for _ in range(times):
+        for _ in repeat(None, times):
             source.get()
 
     def polling(times: int) -> None:
         seen = source.get()
-        for _ in range(times):
+        for _ in repeat(None, times):
             assert source.is_up_to_date(seen)
 
     def scanning(times: int) -> None:
-        for _ in range(times):
+        for _ in repeat(None, times):
             [handle.get() for handle in handles]
 
+    value.words[3] = AMOUNT
     writing(10)
-    assert source.get().decode_as(_Value).words[3] == 9
+    assert source.get().decode_as(_Value).words[3] == AMOUNT
     operations: dict[str, Operation] = {
         "write": writing,
         "read": reading,

@@ -44,7 +44,7 @@ fn is_uniform(quote: &Quote) -> bool {
 pub fn _shm_hammer(
     py: Python<'_>,
     writer: &QuoteTableWriter,
-    index: u32,
+    index: u64,
     seconds: f64,
 ) -> PyResult<u64> {
     let until = Instant::now() + Duration::from_secs_f64(seconds);

@@ -93,7 +93,7 @@ impl QuoteTableWriter {
     fn write(
         &self,
         py: Python<'_>,
-        index: u32,
+        index: Word,
         amount_in: Word,
         amount_out: Word,
         slot: Word,
@@ -122,7 +122,7 @@ impl QuoteTableWriter {
             hops,
             ..Quote::default()
         };
-        Ok(self.inner.with(py, |table| table.write(index, &quote))?)
+        Ok(self.inner.with(py, |table| table.write(index.0, &quote))?)
     }
 
     /// Make the batch written since the last commit known to waiting readers, whole, with its slot and market time.

@@ -22,10 +22,7 @@ pub struct TableWriter {
     plan: Plan,
     names: Names,
     by_key: HashMap<Key, u32>,
-    /// The fixed part of each entry; the rest of a `Quote` here is unused.
-    fixed: Vec<Quote>,
-    /// Batch in which each entry was last written.
-    written: Vec<u64>,
+    known: Vec<Known>,
     /// Entries of the open batch, each once, in order.
     changed: Vec<u32>,
     batch: u64,
@@ -41,8 +38,7 @@ impl TableWriter {
             plan,
             names: Names::default(),
             by_key: HashMap::new(),
-            fixed: Vec::new(),
-            written: Vec::new(),
+            known: Vec::new(),
             changed: Vec::new(),
             batch: 0,
             head: 0,
@@ -79,8 +75,7 @@ impl TableWriter {
             }
             self.by_key
                 .insert(quote.key(), u32::try_from(index).expect("capacity fits"));
-            self.fixed.push(fixed_part(&quote));
-            self.written.push(0);
+            self.known.push(Known::of(&quote));
         }
         let commit = region.words(COMMIT, COMMIT_WORDS);
         if protocol::is_open(&commit[0]) {
@@ -133,10 +128,10 @@ impl TableWriter {
             }
         }
         if let Some(&index) = self.by_key.get(&fixed.key()) {
-            self.fixed[index as usize] = fixed;
+            self.known[index as usize] = Known::of(&fixed);
             return Ok(index);
         }
-        let index = self.fixed.len();
+        let index = self.known.len();
         if index >= self.plan.capacity {
             return Err(ShmError::Full {
                 what: "the quote table".into(),
@@ -152,43 +147,38 @@ impl TableWriter {
             .region
             .word(ENTRY_COUNT)
             .store(index as u64 + 1, Ordering::Release);
-        self.fixed.push(fixed);
-        self.written.push(0);
+        self.known.push(Known::of(&fixed));
         let index = u32::try_from(index).expect("capacity fits");
         self.by_key.insert(fixed.key(), index);
         Ok(index)
     }
 
     pub fn len(&self) -> usize {
-        self.fixed.len()
+        self.known.len()
     }
 
     /// Write an entry's changing part. Readers of the entry see it at once; waiting readers hear of it at the commit.
-    #[inline]
-    pub fn write(&mut self, index: u32, quote: &Quote) -> Result<(), ShmError> {
-        let at = index as usize;
-        let Some(fixed) = self.fixed.get(at).copied() else {
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn write(&mut self, index: u64, quote: &Quote) -> Result<(), ShmError> {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        if at >= self.known.len() {
             return Err(ShmError::Invalid(format!(
                 "no entry {index}; there are {}",
-                self.fixed.len()
+                self.known.len()
             )));
-        };
+        }
         self.open_batch();
-        let content = Quote {
-            pool: fixed.pool,
-            pair: fixed.pair,
-            token_in: fixed.token_in,
-            token_out: fixed.token_out,
-            provider: fixed.provider,
-            protocol: fixed.protocol,
-            amount_index: fixed.amount_index,
-            batch: self.batch,
-            ..*quote
-        };
-        protocol::write(entry(&self.mapped, &self.plan, at), &content.to_words());
-        if self.written[at] != self.batch {
-            self.written[at] = self.batch;
-            self.changed.push(index);
+        let known = &mut self.known[at];
+        let mut content = quote.to_words();
+        content[IDS] = known.ids;
+        content[TOKENS] = known.tokens | content[TOKENS] & STALENESS;
+        content[INDEX] = known.amount_index | content[INDEX] & HOPS;
+        content[WRITTEN] = self.batch;
+        protocol::write(entry(&self.mapped, &self.plan, at), &content);
+        if known.written != self.batch {
+            known.written = self.batch;
+            self.changed.push(index as u32);
         }
         Ok(())
     }
@@ -262,6 +252,35 @@ impl TableWriter {
         let record = entry(&self.mapped, &self.plan, index as usize);
         protocol::begin(&record[0]);
         record[4].store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
+/// What of an entry never changes, ready to be written again with what does.
+struct Known {
+    ids: u64,
+    tokens: u64,
+    amount_index: u64,
+    /// Batch in which the entry was last written.
+    written: u64,
+}
+
+// Words of the content that fixed and changing fields share, and the bits that change.
+const IDS: usize = 0;
+const TOKENS: usize = 1;
+const STALENESS: u64 = 0xFF << 56;
+const WRITTEN: usize = 12;
+const INDEX: usize = 13;
+const HOPS: u64 = !0 << 32;
+
+impl Known {
+    fn of(quote: &Quote) -> Self {
+        let words = fixed_part(quote).to_words();
+        Self {
+            ids: words[IDS],
+            tokens: words[TOKENS],
+            amount_index: words[INDEX],
+            written: 0,
+        }
     }
 }
 
