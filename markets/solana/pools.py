@@ -3,8 +3,8 @@
 `Pool.parse` reads a pool from the accounts that the chain holds for it: the pool's own, and those its program reads in
 a swap. A state that can not be quoted to the last unit is refused (`PoolRefused`, with a stable `reason`).
 
-- Whirlpool: the pool and its tick arrays, the oracle where the fee moves with volatility; vaults and mints optionally (mints where a token charges transfer fees).
-  A tick array that is not given is taken not to exist on chain.
+- Whirlpool: the pool and its tick arrays, the oracle where the fee moves with volatility; vaults and mints optionally
+  (mints where a token charges transfer fees). A tick array that is not given is taken not to exist on chain.
 - Raydium AMM v4: the pool and both vaults.
 - Raydium CPMM: the pool, its configuration and both vaults; mints where a token charges transfer fees.
 
