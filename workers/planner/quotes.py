@@ -55,7 +55,7 @@ class SharedQuotes:
         self.trouble = ""
 
     def moment(self, opportunity: Opportunity) -> Moment:
-    XX
+        """Look at the table anew for this opportunity; return slot and time, its own where those are ahead."""
         if self._table is None or self._table.replaced:
             self._open()
         table = self._table
