@@ -82,7 +82,7 @@ STREAMS: tuple[StreamSpec, ...] = (
         max_age_s=HOUR_S,
         max_bytes=512 * MIB,
         written_by="scanner",
-        read_by="planner",
+        read_by="planner, market",
     ),
     StreamSpec(
         name="PLANNED",
@@ -92,7 +92,7 @@ STREAMS: tuple[StreamSpec, ...] = (
         max_age_s=DAY_S,
         max_bytes=GIB,
         written_by="planner",
-        read_by="executor, auditor",
+        read_by="executor, planner, market",
     ),
     StreamSpec(
         name="EXECUTED",
@@ -102,7 +102,7 @@ STREAMS: tuple[StreamSpec, ...] = (
         max_age_s=7 * DAY_S,
         max_bytes=2 * GIB,
         written_by="executor",
-        read_by="auditor, planner",
+        read_by="auditor, planner, market",
     ),
     StreamSpec(
         name="MARKET_DATA",
@@ -111,7 +111,7 @@ STREAMS: tuple[StreamSpec, ...] = (
         storage="memory",
         max_age_s=5 * MINUTE_S,
         max_bytes=256 * MIB,
-        written_by="quote_core, collector, market",
+        written_by="market, quote_core",
         read_by="quote_core, executor",
     ),
     StreamSpec(
@@ -122,7 +122,7 @@ STREAMS: tuple[StreamSpec, ...] = (
         max_age_s=DAY_S,
         max_bytes=512 * MIB,
         written_by="every worker",
-        read_by="system_manager, console",
+        read_by="system_manager, market, operator",
     ),
     StreamSpec(
         name="SYSTEM",
@@ -147,8 +147,8 @@ BUCKETS: tuple[StreamSpec, ...] = (
         history=1,
         max_age_s=7 * DAY_S,
         max_bytes=GIB,
-        written_by="executor, auditor",
-        read_by="executor, auditor",
+        written_by="executor",
+        read_by="executor",
     ),
     StreamSpec(
         name="KV_permit",

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from nats.js.errors import NotFoundError
 
 from pipeline.bus import AlreadyConsumed, Bus, Delivery, PublishFailed, Reject, Retry, Stale, connection
 from pipeline.config import load_config
@@ -34,7 +35,10 @@ async def _true(condition: object) -> bool:
 
 
 async def settled(bus: Bus, durable: str, stream: str = "OPPORTUNITIES") -> bool:
-    info = await bus.js.consumer_info(stream, durable)
+    try:
+        info = await bus.js.consumer_info(stream, durable)
+    except NotFoundError:  # about to be made again
+        return False
     return (info.num_pending, info.num_ack_pending) == (0, 0)
 
 
@@ -422,7 +426,7 @@ async def test_over_a_crash_of_the_server_everything_is_handled_and_lost_consume
         await source.publish(KillSwitch(id="k2", epoch=2))
         await eventually(lambda: slots == [1, 2])
         assert max(seen.values()) == 1, "ids are remembered over the reconnect"
-        assert not bus.problems
+        await eventually(lambda: not bus.problems)
         await bus.close()
         await source.close()
 
@@ -448,8 +452,6 @@ async def _bound(bus: Bus) -> bool:
 
 
 async def _exists(bus: Bus) -> bool:
-    from nats.js.errors import NotFoundError
-
     try:
         await bus.js.consumer_info("OPPORTUNITIES", "worker")
     except NotFoundError:
