@@ -16,10 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
+
+from pipeline.errors import Unreachable
 
 CONFIG_PATH = Path(__file__).resolve().parent.parent / "compose" / "nats.conf"
 GUARD_PATH = Path(__file__).resolve().with_name("_nats_guard.py")
@@ -30,7 +34,7 @@ _START_TIMEOUT_S = 10.0
 _KEPT_LOG_LINES = 5
 
 
-class NatsServerError(RuntimeError):
+class NatsServerError(Unreachable):
     """Say why the embedded server did not start, and what to do. `reason` is stable."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -96,6 +100,27 @@ class EmbeddedNats:
             return ""
         path = self._directory / "nats-server.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def refusal(self) -> str:
+        """Return why the server takes no more writes to its store; "" where it does.
+
+        After a full disk it takes none until it is started again, however much room there is by then.
+        """
+        try:
+            with urllib.request.urlopen(f"{self.monitoring_url}/healthz", timeout=1.0):
+                return ""
+        except urllib.error.HTTPError as error:
+            words = str(json.loads(error.read() or b"{}").get("error", ""))
+            return words if "write error" in words else ""
+        except (OSError, ValueError):
+            return ""
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether a server could be started on the store's disk now."""
+        store = self._kept_store or self._directory
+        return store is not None and shutil.disk_usage(store).free >= MINIMUM_FREE_BYTES
 
     def start(self) -> None:
         """Start the server, wait until it accepts connections; raise NatsServerError with cause and remedy."""
