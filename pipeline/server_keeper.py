@@ -8,8 +8,10 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from pipeline.errors import Failure, UsageFailure
-from pipeline.nats_server import EmbeddedNats, NatsServerError
+from pipeline.nats_server import MINIMUM_FREE_BYTES, EmbeddedNats, NatsServerError
 from pipeline.sections import SupervisorSection
+
+_LOOK_S = 2.0
 
 
 class State(StrEnum):
@@ -46,6 +48,8 @@ class ServerKeeper:
         self._wait_s = 0.0
         self._restart_at = 0.0
         self._started_at = 0.0
+        self._look_at = 0.0
+        self._refusal = ""
 
     async def start(self) -> str:
         """Start the server and return its address."""
@@ -65,9 +69,10 @@ class ServerKeeper:
 
     async def mind(self) -> None:
         """Look whether it lives, and bring it back when its pause is over."""
-        if self.server.running:
-            return
         now = time.monotonic()
+        if self.server.running:
+            await self._look(now)
+            return
         if not self._restart_at:
             self._wait_s = next_wait_s(self._section, self._wait_s, ran_s=now - self._started_at)
             self._restart_at = now + self._wait_s
@@ -81,6 +86,19 @@ class ServerKeeper:
                 self._say(State.RESTARTING, str(error))
             else:
                 self._say(State.READY, self.server.url)
+
+    async def _look(self, now: float) -> None:
+        """Restart a server whose disk was full once there is room: by itself it takes no write any more."""
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_S
+        known, self._refusal = self._refusal, await asyncio.to_thread(lambda: self.server.refusal)
+        if self._refusal and self.server.has_room:
+            self._refusal = ""
+            await asyncio.to_thread(self.server.kill)
+        elif self._refusal and not known:
+            room = f"{MINIMUM_FREE_BYTES >> 20} MiB"
+            self._say(State.RESTARTING, f"stores nothing; again once {room} are free: {self._refusal}")
 
     async def stop(self) -> None:
         """Stop it for good."""

@@ -26,6 +26,7 @@ from pipeline.bus.errors import ServerUnreachable, growing_delay_s
 from pipeline.bus.lanes import Stored
 from pipeline.bus.publisher import Publisher
 from pipeline.bus.reader import read_raw
+from pipeline.bus.verify import Unfit, verify
 from pipeline.bus.watch import Watch, WatchHandler
 from pipeline.clock import wall_ns
 from pipeline.ids import deterministic_id, payload_digest
@@ -272,10 +273,10 @@ class Bus:
         """Return the last message of each subject that the pattern covers; what does not verify is left out."""
         found: dict[str, Message] = {}
         async for delivery, payload in read_raw(self, stream_of(subject), subject, last_per_subject=True):
-            message = _decoded(payload)
-            if isinstance(message, InvalidMessage):
+            message = verify(payload, delivery.subject)
+            if isinstance(message, Unfit):
                 self.counters.invalid += 1
-                log.warning("%r does not verify: %s", delivery, message)
+                log.warning("%r does not verify: %s", delivery, message.detail)
             else:
                 found[delivery.subject] = message
         return list(found.items())

@@ -14,6 +14,7 @@ from pipeline.messages import (
     ExecutionResult,
     KillSwitch,
     Opportunity,
+    Quote,
     ScanReport,
     SlotUpdate,
 )
@@ -115,6 +116,8 @@ async def test_reading_yields_the_error_in_its_place(bus: Bus) -> None:
     ]
     assert read == [("a", 1), ("too_short", 2), ("b", 3)]
     assert await bus.last("opportunity.>")
+    await bus.publish_bytes("opportunity.found", Quote(id="c", pool="p").encode(), message_id="other")
+    assert await bus.last("opportunity.>") == [], "what its subject does not promise is left out"
 
 
 async def test_headers_that_lie_or_break_do_not_matter(bus: Bus) -> None:
