@@ -7,7 +7,7 @@ ID_LENGTH = 2 * ID_BYTES
 
 
 def deterministic_id(*parts: str | int | bytes) -> str:
-    """Return 32 hex characters: the BLAKE2b-128 of the parts, each with its type and length, so that no two tuples run together."""
+    """Return 32 hex characters: the BLAKE2b-128 of the parts, each with type and length: no two tuples run together."""
     if not parts:
         raise ValueError("an id needs at least one part")
     digest = blake2b(digest_size=ID_BYTES)
