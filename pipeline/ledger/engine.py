@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -28,7 +28,9 @@ def open_engine(url: str, *, read_only: bool = False) -> Engine:
     address = _address(url)
     if address.get_backend_name() == "sqlite":
         return _sqlite(address, read_only=read_only)
-    return create_engine(address, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    # A report reads several tables of one moment; a booking locks the rows it goes by.
+    level: Literal["REPEATABLE READ", "READ COMMITTED"] = "REPEATABLE READ" if read_only else "READ COMMITTED"
+    return create_engine(address, pool_pre_ping=True, isolation_level=level)
 
 
 def _address(url: str) -> URL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,31 @@ def test_rebuilding_gives_the_same_books(ledger: Ledger, url: str) -> None:
     assert reader.report() == before
     assert [row | {"booked_ns": 0} for row in reader.trades()] == trades
     assert [row["id"] for row in reader.trades(newest=3)] == [result.id for result in results[-3:]]
+    reader.close()
+
+
+def test_a_report_is_of_one_moment(ledger: Ledger, url: str) -> None:
+    """Reports that are taken while somebody books never show half a booking."""
+    done = threading.Event()
+
+    def booking() -> None:
+        for start in range(0, 200, 4):
+            book(ledger, [a_result(start + number, gross=6_000 + number) for number in range(4)], after=start)
+        done.set()
+
+    book(ledger, [])
+    writer = threading.Thread(target=booking)
+    writer.start()
+    reader, reports = open_report(url), 0
+    while not done.is_set():
+        report = reader.report()
+        assert report.books["net_lamports"] == sum(row["net_profit"] for row in report.tokens)
+        assert report.books["net_lamports"] == sum(row["net_profit"] for row in report.pairs)
+        assert report.positions["EXECUTED"] == sum(row["executions"] for row in report.tokens)
+        assert sum(report.statuses.values()) == report.positions["EXECUTED"]
+        reports += 1
+    writer.join()
+    assert reports > 3
     reader.close()
 
 
