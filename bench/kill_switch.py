@@ -34,6 +34,7 @@ from pipeline.permit.halting import halt, resume
 from pipeline.permit.word import WordHalt, halt_word, word_path
 from pipeline.sections import Config
 from pipeline.streams import reconcile
+from pipeline.supervisor import worker_command
 
 TRIALS = 100
 WORKERS = 2
@@ -88,7 +89,9 @@ class _Stage:
 
     async def start_worker(self, number: int) -> int:
         """Start a worker; return how many of its first verdicts allowed an effect."""
-        answer = await self.start(f"worker {number}", "-m", "bench.kill_switch_worker", "work", str(number))
+        answer = await self.start(
+            f"worker {number}", "-m", "bench.kill_switch_worker", "work", str(os.getpid()), str(number)
+        )
         return int(answer["allowed"])
 
     async def ask(self, what: str, **more: Any) -> list[dict[str, Any]]:
@@ -204,8 +207,8 @@ async def _run(trials: int) -> Report:
     allowed_at_start = 0
     empty = 0
     try:
-        stage.launch("manager", "-c", "from pipeline.cli import main; main()", "worker", "system_manager")
-        await stage.start("load", "-m", "bench.kill_switch_worker", "load", str(BURST), str(WORKERS))
+        stage.launch("manager", *worker_command("system_manager")[1:])
+        await stage.start("load", "-m", "bench.kill_switch_worker", "load", str(os.getpid()), str(BURST), str(WORKERS))
         for number in range(WORKERS):
             await stage.start_worker(number)
         await stage.until_open()

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 
 from pipeline.config import load_config
 from pipeline.messages import KillSwitch, Permit, PermitState, decode
+from pipeline.parent import end_with
 from pipeline.permit import Allowed, Gate
 
 if TYPE_CHECKING:
@@ -198,10 +199,11 @@ async def keep_busy(nc: Client, order: dict[str, Any], number: int, workers: int
 
 
 def main() -> None:
-    """Run one role: `work NUMBER` or `load BURST WORKERS`."""
+    """Run one role: `work PARENT NUMBER` or `load PARENT BURST WORKERS`; end when the parent does."""
     import uvloop
 
-    role, *arguments = sys.argv[1:]
+    role, parent, *arguments = sys.argv[1:]
+    end_with(int(parent))
     body = work(arguments[0]) if role == "work" else load(int(arguments[0]), int(arguments[1]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(body)
