@@ -47,8 +47,8 @@ def some_results(count: int) -> list[ExecutionResult]:
     ]
 
 
-async def booked(stage: Stage, url: str, count: int) -> Any:
-    """Wait until so many executions stand in the books; return the report."""
+async def booked(stage: Stage, url: str, count: int, *, plans: int = 0) -> Any:
+    """Wait until so many executions, and PLANNED up to there, stand in the books; return the report."""
 
     def look() -> Any:
         try:
@@ -59,7 +59,8 @@ async def booked(stage: Stage, url: str, count: int) -> Any:
             report = reader.report()
         finally:
             reader.close()
-        return report if sum(row["executions"] for row in report.tokens) >= count else None
+        executions = sum(row["executions"] for row in report.tokens)
+        return report if executions >= count and report.positions.get("PLANNED", 0) >= plans else None
 
     return await eventually(look, what=f"{count} bookings", logs=stage.logs)
 
@@ -76,7 +77,7 @@ async def test_killed_while_booking_it_goes_on_where_it_stopped(stage: Stage, bu
     for result in results[40:]:
         await bus.publish(result)
     live = stage.start("auditor", **{"auditor.batch": 7})
-    report = await booked(stage, url, 120)
+    report = await booked(stage, url, 120, plans=120)
     [total] = report.tokens
     assert (total["executions"], total["net_profit"]) == (120, sum(result.net_profit for result in results))
     assert total["fees_lamports"] == sum(result.base_fee + result.priority_fee for result in results)
@@ -131,12 +132,12 @@ async def test_rebuilding_from_the_stream_gives_the_same(stage: Stage, bus: Bus,
         if number % 9 == 0:
             await bus.publish(result.replace(id=result.id))
     live = stage.start("auditor")
-    before = await booked(stage, url, 60)
+    before = await booked(stage, url, 60, plans=60)
     # While the auditor runs, and again without it.
     for _ in range(2):
         again = await stage.cli("pnl", "--rebuild", "--json")
         assert again.returncode == 0, again.stderr
-        after = await booked(stage, url, 60)
+        after = await booked(stage, url, 60, plans=60)
         assert (after.books, after.tokens, after.pairs, after.statuses) == (
             before.books,
             before.tokens,
@@ -145,7 +146,7 @@ async def test_rebuilding_from_the_stream_gives_the_same(stage: Stage, bus: Bus,
         )
         if live.poll() is None:
             await bus.publish(a_result(1_000))
-            before = await booked(stage, url, 61)
+            before = await booked(stage, url, 61, plans=60)
             assert await stage.stop(live) == 0
 
 
@@ -218,7 +219,7 @@ async def test_the_command_line(stage: Stage, bus: Bus, url: str) -> None:
         await bus.publish(a_plan(number))
         await bus.publish(result)
     live = stage.start("auditor")
-    await booked(stage, url, 3)
+    await booked(stage, url, 3, plans=3)
     assert await stage.stop(live) == 0
     shown = await stage.cli("pnl")
     assert shown.returncode == 0, shown.stderr
