@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
 
 from pipeline.clock import wall_ns
-from pipeline.ledger.engine import LedgerError, first_line, open_engine
+from pipeline.ledger.engine import LedgerError, NoBooks, first_line, open_engine
 from pipeline.ledger.models import LAYOUT, Base, Books, Execution, ExecutionFill, Plan, Position, Token, Total
 from pipeline.ledger.rows import Entry, PlanEntry, Valuer, execution_row, fill_rows, plan_row
 from pipeline.messages import ExecutionResult, ExecutionStatus
+from pipeline.redact import hide_password
 
 __all__ = ["Booked", "Ledger", "LedgerError", "PositionMoved", "Span"]
 
@@ -78,7 +79,7 @@ class Ledger:
                 if row is None:
                     connection.execute(insert(Books), [_empty_books(starting_capital_lamports)])
                 elif row["layout"] != LAYOUT:
-                    raise LedgerError(
+                    raise NoBooks(
                         f"the books have layout {row['layout']}, this version writes {LAYOUT}",
                         "give auditor.database_url another database and run `pipeline pnl --rebuild`",
                     )
@@ -86,6 +87,9 @@ class Ledger:
                     connection.execute(update(Books).values(starting_capital_lamports=starting_capital_lamports))
         except DBAPIError as error:
             self._engine.dispose()
+            if type(error) is DatabaseError:  # no OperationalError: a file that is no database, or a broken one
+                what = f"{hide_password(url)} holds no books: {first_line(error)}"
+                raise NoBooks(what, "give auditor.database_url another place") from None
             raise LedgerError(f"cannot open the books: {first_line(error)}", "check auditor.database_url") from None
         except (LedgerError, SQLAlchemyError):
             self._engine.dispose()

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from pipeline.errors import Failure
+from pipeline.errors import ExitCode, Failure
 
 BUSY_TIMEOUT_S = 10.0
 _ADDRESSES = "write sqlite:///path/to/books.sqlite3 or postgresql://user@host/name"
@@ -17,6 +17,12 @@ _ADDRESSES = "write sqlite:///path/to/books.sqlite3 or postgresql://user@host/na
 
 class LedgerError(Failure):
     """The books cannot be opened, read or written."""
+
+
+class NoBooks(LedgerError):
+    """What stands there are no books of ours: trying again will not make them so."""
+
+    exit_code = ExitCode.BAD_DATA
 
 
 def open_engine(url: str, *, read_only: bool = False) -> Engine:
