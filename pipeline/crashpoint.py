@@ -1,8 +1,8 @@
 """Die at a named step, for the tests that kill a worker at every instruction that matters.
 
-`PIPELINE_CRASH_AT=name` makes the first pass through `crashpoint("name")` the last thing that the process does: SIGKILL,
-so no handler, no flush and no goodbye. `name:3` means the third pass. Without the variable a crash point costs one
-comparison. Nothing but a test sets it.
+`PIPELINE_CRASH_AT=name` makes the first pass through `crashpoint("name")` the last thing that the process does:
+SIGKILL, so no handler, no flush and no goodbye. `name:3` means the third pass. Without the variable a crash point
+costs one comparison. Nothing but a test sets it.
 """
 
 from __future__ import annotations
