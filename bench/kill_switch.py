@@ -41,7 +41,8 @@ WORKERS = 2
 # 1,000 events per second in bursts of 100; or one handler of 50 ms in 200 ms.
 PERIOD_NS = {"bursts": 100_000_000, "blocked": 200_000_000}
 BURST = 100
-RESTARTS = 10
+# Trials of one way before the next way's turn.
+BLOCK = 10
 # The load keeps a worker busy for so long after each whole period: 100 x 200 us, or one handler of 50 ms.
 BUSY_NS = {"bursts": 20_000_000, "blocked": 50_000_000}
 VARIANTS = ("near", "far", "loop")
@@ -87,11 +88,10 @@ class _Stage:
         await started.unsubscribe()
         return answer
 
-    async def start_worker(self, number: int) -> int:
+    async def start_worker(self, number: int, variant: str) -> int:
         """Start a worker; return how many of its first verdicts allowed an effect."""
-        answer = await self.start(
-            f"worker {number}", "-m", "bench.kill_switch_worker", "work", str(os.getpid()), str(number)
-        )
+        arguments = ("work", str(os.getpid()), str(number), variant)
+        answer = await self.start(f"worker {number}", "-m", "bench.kill_switch_worker", *arguments)
         return int(answer["allowed"])
 
     async def ask(self, what: str, **more: Any) -> list[dict[str, Any]]:
@@ -101,14 +101,11 @@ class _Stage:
         return [json.loads(answer.data) for answer in await asyncio.gather(*asked)]
 
     async def until_open(self) -> None:
-        """Wait until all three ways are open in every worker."""
+        """Wait until effects may begin in every worker."""
         deadline = time.monotonic() + 10
-        while True:
-            gates = await self.ask("gates")
-            if all(gate[variant] for gate in gates for variant in VARIANTS):
-                return
+        while not all(answer["open"] for answer in await self.ask("open")):
             if time.monotonic() > deadline:
-                raise AssertionError(f"the gates do not open: {gates}")
+                raise AssertionError("the gates do not open")
             await asyncio.sleep(0.01)
 
     async def resume(self) -> None:
@@ -116,7 +113,7 @@ class _Stage:
         await resume(self.nc, self.store, BENCH, "next trial")
         await self.until_open()
 
-    async def trial(self, variant: str, load: str, random_: random.Random, measured: _Measured) -> bool:
+    async def trial(self, load: str, random_: random.Random, measured: _Measured) -> bool:
         """Halt once in the middle of one worker's work, and add up what the workers say.
 
         Return False where a worker had not begun its work when the halt was sent: such a trial shows nothing.
@@ -127,7 +124,7 @@ class _Stage:
         turn_ns = period_ns * random_.randrange(WORKERS) // WORKERS
         within_ns = random_.randint(busy_ns // 10, busy_ns * 9 // 10)
         at_ns = (time.monotonic_ns() // period_ns + 2) * period_ns + turn_ns + within_ns
-        await self.ask("begin", variant=variant, halt_ns=at_ns)
+        await self.ask("begin", halt_ns=at_ns)
         await asyncio.sleep((at_ns - time.monotonic_ns() - 2_000_000) / 1e9)
         while time.monotonic_ns() < at_ns:
             pass
@@ -160,11 +157,11 @@ class _Stage:
         measured.late_of_trial.append(late)
         return True
 
-    async def restart(self, number: int) -> int:
+    async def restart(self, number: int, variant: str) -> int:
         """Kill a worker while halted and start it again; return how many of its first verdicts allowed an effect."""
         self.processes[f"worker {number}"].kill()
         self.processes[f"worker {number}"].wait()
-        return await self.start_worker(number)
+        return await self.start_worker(number, variant)
 
     def stop(self) -> None:
         """End every process."""
@@ -205,36 +202,37 @@ async def _run(trials: int) -> Report:
     random_ = random.Random(1)
     results = {(variant, load): _Measured() for load in BUSY_NS for variant in VARIANTS}
     allowed_at_start = 0
-    empty = 0
+    empty = restarted = 0
     try:
         stage.launch("manager", *worker_command("system_manager")[1:])
         await stage.start("load", "-m", "bench.kill_switch_worker", "load", str(os.getpid()), str(BURST), str(WORKERS))
         for number in range(WORKERS):
-            await stage.start_worker(number)
-        await stage.until_open()
+            await stage.start_worker(number, "near")
         for load in BUSY_NS:
             await nc.publish("bench.load", json.dumps({"load": load, "period_ns": PERIOD_NS[load]}).encode())
             restarts = cycle(range(WORKERS))
-            restart_each = max(1, trials // RESTARTS)
-            for index in range(trials):
+            for begin in range(0, trials, BLOCK):
+                block = min(BLOCK, trials - begin)
                 for variant in VARIANTS:
-                    if variant == "loop" and index % 2:
-                        continue
-                    while not await stage.trial(variant, load, random_, results[variant, load]):
-                        empty += 1
-                        assert empty <= trials + 20, "most halts met no work: the machine is too busy to measure on"
+                    await stage.ask("use", variant=variant)
+                    await stage.until_open()
+                    for index in range(block if variant != "loop" else (block + 1) // 2):
+                        while not await stage.trial(load, random_, results[variant, load]):
+                            empty += 1
+                            assert empty <= trials + 20, "most halts met no work: the machine is too busy to measure on"
+                            await stage.resume()
+                        if index == 0 and variant != "loop":
+                            allowed_at_start += await stage.restart(next(restarts), variant)
+                            restarted += 1
                         await stage.resume()
-                    if variant == "near" and index % restart_each == 0:
-                        allowed_at_start += await stage.restart(next(restarts))
-                    await stage.resume()
     finally:
         stage.stop()
         await nc.close()
     assert allowed_at_start == 0, "a worker that started during a halt was allowed an effect"
-    return _report(results, trials, empty)
+    return _report(results, trials, empty, restarted)
 
 
-def _report(results: dict[tuple[str, str], _Measured], trials: int, empty: int) -> Report:
+def _report(results: dict[tuple[str, str], _Measured], trials: int, empty: int, restarted: int) -> Report:
     rows: list[Row] = []
     for load in BUSY_NS:
         baseline = results["loop", load]
@@ -272,7 +270,7 @@ def _report(results: dict[tuple[str, str], _Measured], trials: int, empty: int) 
         "Times are upper bounds: they run from before the halt was sent to after the first check that refused; a busy "
         "worker checks every 200 us, an idle one all the time.",
         f"{empty} further halts met a worker that had not begun its work yet, and were left out.",
-        f"{2 * min(trials, RESTARTS)} workers were killed and started again during a halt: none was allowed anything.",
+        f"{restarted} workers were killed and started again during a halt: none was allowed anything.",
     ]
     return {"bench": "kill-switch", "what": "Halt sent -> gate closed in every worker", "rows": rows, "notes": notes}
 

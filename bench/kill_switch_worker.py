@@ -19,6 +19,9 @@ from pipeline.permit import Allowed, Gate
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+    from pipeline.sections import Config
 
 WORK_NS = 200_000
 BLOCKING_STEPS = 250  # of WORK_NS each: 50 ms in which the loop does not run
@@ -38,33 +41,46 @@ class LoopFlag:
             self.active = found.state == PermitState.ACTIVE and (found.epoch > self.epoch or self.active)
             self.epoch = found.epoch
 
-    def check(self) -> bool:
-        """Tell whether an effect may begin."""
-        return self.active
-
 
 class Worker:
     """Handle events one after another; note when effects began and when they were refused."""
 
-    def __init__(self, nc: Client, near: Gate, far: Gate, flag: LoopFlag) -> None:
+    def __init__(self, nc: Client, config: Config, number: str) -> None:
         self._nc = nc
-        self._near, self._far, self._flag = near, far, flag
-        self._variant = ""
+        self._config = config
+        self._number = number
+        self._gate: Gate | None = None
+        self._flag: LoopFlag | None = None
+        self._flag_subscriptions: list[Subscription] = []
         self._effects: list[int] = []
         self._refusals: list[int] = []
         self._busy = False
 
+    async def use(self, variant: str) -> int:
+        """Learn of halts in one way and no other; return how many first verdicts allowed an effect."""
+        if self._gate is not None:
+            await asyncio.to_thread(self._gate.close)
+        for subscription in self._flag_subscriptions:
+            await subscription.unsubscribe()
+        self._gate, self._flag, self._flag_subscriptions = None, None, []
+        if variant == "loop":
+            self._flag = LoopFlag()
+            for subject in ("system.kill_switch", "system.permit"):
+                self._flag_subscriptions.append(await self._nc.subscribe(subject, cb=self._flag.on_message))
+            return 0
+        shared_memory = "off" if variant == "far" else "required"
+        permit = self._config.permit.model_copy(update={"shared_memory": shared_memory})
+        self._gate = Gate.open(self._config.model_copy(update={"permit": permit}), name=f"bench {self._number}")
+        # Before it knows anything, and once it has read the latch.
+        allowed = isinstance(self._gate.check(), Allowed)
+        await self._gate.ready(10)
+        return allowed + sum(isinstance(self._gate.check(), Allowed) for _ in range(100))
+
     def may_begin(self) -> bool:
-        """Ask the gate of the present trial."""
-        match self._variant:
-            case "near":
-                return isinstance(self._near.check(), Allowed)
-            case "far":
-                return isinstance(self._far.check(), Allowed)
-            case "loop":
-                return self._flag.check()
-            case _:
-                return False
+        """Ask what this worker uses at present."""
+        if self._gate is not None:
+            return isinstance(self._gate.check(), Allowed)
+        return self._flag is not None and self._flag.active
 
     def step(self) -> None:
         """Work, then begin an effect if the gate allows it."""
@@ -101,22 +117,17 @@ class Worker:
             self.step()
 
     async def on_order(self, message: Msg) -> None:
-        """Begin a trial, say whether the gates are open, or report on the trial."""
+        """Change the way of learning, begin a trial, say whether effects may begin, or report on the trial."""
         order: dict[str, Any] = json.loads(message.data)
         answer: dict[str, Any] = {}
         match order["what"]:
+            case "use":
+                answer = {"allowed": await self.use(order["variant"])}
             case "begin":
-                self._variant = order["variant"]
                 self._effects, self._refusals = [], []
                 threading.Thread(target=self.probe, args=(order["halt_ns"],), daemon=True).start()
-            case "gates":
-                near, far = self._near.check(), self._far.check()
-                answer = {
-                    "near": isinstance(near, Allowed),
-                    "far": isinstance(far, Allowed),
-                    "loop": self._flag.check(),
-                    "words": [repr(near), repr(far)],
-                }
+            case "open":
+                answer = {"open": self.may_begin()}
             case "report":
                 answer = self._report(order["halted_ns"])
         await self._nc.publish(message.reply, json.dumps(answer).encode())
@@ -132,26 +143,17 @@ class Worker:
         }
 
 
-async def work(number: str) -> None:
+async def work(number: str, variant: str) -> None:
     """Connect, subscribe, say so, and work until the process is killed."""
-    config = load_config()
-    near = Gate.open(config, name=f"bench {number}")
-    off = config.model_copy(update={"permit": config.permit.model_copy(update={"shared_memory": "off"})})
-    far = Gate.open(off, name=f"bench {number} far")
     nc = Client()
+    config = load_config()
     await nc.connect(config.nats.url, name=f"bench worker {number}")
-    flag = LoopFlag()
-    worker = Worker(nc, near, far, flag)
-    # The first verdicts of a process that has just started, before and after it knows anything.
-    first = [isinstance(gate.check(), Allowed) for gate in (near, far)]
-    await asyncio.gather(near.ready(10), far.ready(10))
-    first += [isinstance(gate.check(), Allowed) for gate in (near, far) for _ in range(100)]
-    await nc.subscribe("system.kill_switch", cb=flag.on_message)
-    await nc.subscribe("system.permit", cb=flag.on_message)
+    worker = Worker(nc, config, number)
+    allowed = await worker.use(variant)
     await nc.subscribe(f"bench.event.{number}", cb=worker.on_event)
     await nc.subscribe(f"bench.order.{number}", cb=worker.on_order)
     await nc.flush()
-    await nc.publish("bench.started", json.dumps({"number": number, "allowed": sum(first)}).encode())
+    await nc.publish("bench.started", json.dumps({"allowed": allowed}).encode())
     await asyncio.Event().wait()
 
 
@@ -166,7 +168,7 @@ async def load(burst: int, workers: int) -> None:
         order.update(json.loads(message.data))
 
     await nc.subscribe("bench.load", cb=on_load)
-    await nc.publish("bench.started", b'{"number": "load", "allowed": 0}')
+    await nc.publish("bench.started", b'{"allowed": 0}')
     await asyncio.gather(*(keep_busy(nc, order, number, workers, burst) for number in range(workers)))
 
 
@@ -199,12 +201,12 @@ async def keep_busy(nc: Client, order: dict[str, Any], number: int, workers: int
 
 
 def main() -> None:
-    """Run one role: `work PARENT NUMBER` or `load PARENT BURST WORKERS`; end when the parent does."""
+    """Run one role: `work PARENT NUMBER VARIANT` or `load PARENT BURST WORKERS`; end when the parent does."""
     import uvloop
 
     role, parent, *arguments = sys.argv[1:]
     end_with(int(parent))
-    body = work(arguments[0]) if role == "work" else load(int(arguments[0]), int(arguments[1]))
+    body = work(arguments[0], arguments[1]) if role == "work" else load(int(arguments[0]), int(arguments[1]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(body)
 
