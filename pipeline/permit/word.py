@@ -78,7 +78,10 @@ def halt_word(path: Path) -> WordHalt:
         word.halt()
     except WordError as error:
         return WordHalt(str(error) if path.exists() else f"there is none at {path}")
-    return WordHalt("", word_epoch(path))
+    try:
+        return WordHalt("", word.read().epoch)
+    except WordError:  # its writer died in the middle: halted all the same
+        return WordHalt("")
 
 
 def word_epoch(path: Path) -> int:
