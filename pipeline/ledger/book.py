@@ -18,7 +18,6 @@ from pipeline.ledger.engine import LedgerError, NoBooks, first_line, open_engine
 from pipeline.ledger.models import LAYOUT, Base, Books, Execution, ExecutionFill, Plan, Position, Token, Total
 from pipeline.ledger.rows import Entry, PlanEntry, Valuer, execution_row, fill_rows, plan_row
 from pipeline.messages import ExecutionResult, ExecutionStatus
-from pipeline.redact import hide_password
 
 __all__ = ["Booked", "Ledger", "LedgerError", "PositionMoved", "Span"]
 
@@ -88,8 +87,8 @@ class Ledger:
         except DBAPIError as error:
             self._engine.dispose()
             if type(error) is DatabaseError:  # no OperationalError: a file that is no database, or a broken one
-                what = f"{hide_password(url)} holds no books: {first_line(error)}"
-                raise NoBooks(what, "give auditor.database_url another place") from None
+                what = f"auditor.database_url holds no books: {first_line(error)}"
+                raise NoBooks(what, "name another database") from None
             raise LedgerError(f"cannot open the books: {first_line(error)}", "check auditor.database_url") from None
         except (LedgerError, SQLAlchemyError):
             self._engine.dispose()
