@@ -210,7 +210,8 @@ def _ports(config: Config, *, embedded: bool) -> Iterator[Finding]:
             fix = f"`ss -ltnp 'sport = :{port}'` shows what holds it; or {_ports_fix(name)}"
             yield Finding("ports", "bad", f"{name}: {address}:{port}: {why}", fix)
     if not trouble:
-        yield Finding("ports", "ok", f"{len(ports)} free, or held by our own workers")
+        found = f"{len(ports)} free, or held by our own workers" if ports else "free ones are chosen at the start"
+        yield Finding("ports", "ok", found)
 
 
 def _ports_fix(name: str) -> str:

@@ -93,10 +93,7 @@ class Bus:
             bus._closing = True
             with suppress(OSError, errors.Error):
                 await bus.client.close()
-            raise ServerUnreachable(
-                f"no NATS server answers at {hide_password(settings.url)}: {bus._last_error or error or 'no answer'}",
-                "start one (`pipeline up` brings its own), or name another with PIPELINE_NATS__URL",
-            ) from error
+            raise bus._unreachable(bus._last_error or str(error) or "no answer") from error
         await bus._publisher.start()
         bus._keeper = asyncio.create_task(bus._keep())
         return bus
@@ -323,6 +320,14 @@ class Bus:
             disconnected_cb=self._on_disconnected,
             reconnected_cb=self._on_reconnected,
         )
+
+    def _unreachable(self, words: str) -> ServerUnreachable:
+        where = hide_password(self.settings.url)
+        if "authorization" in words.lower() or "authentication" in words.lower():
+            fix = "set nats.user and nats.password, nats.token or nats.credentials_file as the server wants them"
+            return ServerUnreachable(f"the NATS server at {where} does not let us in: {words}", fix)
+        fix = "start one (`pipeline up` brings its own), or name another with PIPELINE_NATS__URL"
+        return ServerUnreachable(f"no NATS server answers at {where}: {words}", fix)
 
     def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
         """Choose the server that failed least and a pause that grows with its failures."""

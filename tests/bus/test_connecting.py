@@ -22,3 +22,13 @@ async def test_an_attempt_ends_when_its_time_is_up() -> None:
 
     async with asyncio.timeout(10):
         await asyncio.gather(*[attempts() for _ in range(20)])
+
+
+def test_a_server_that_wants_other_credentials_is_told_from_one_that_is_away() -> None:
+    settings = load_config({"nats.url": "nats://joe:secret@127.0.0.1:1"}, environment={}).nats
+    bus = Bus.__new__(Bus)
+    bus.settings = settings
+    failure = bus._unreachable("nats: 'Authorization Violation'")
+    assert "does not let us in" in failure.what
+    assert "nats.token" in failure.fix
+    assert "secret" not in str(failure)
