@@ -97,6 +97,7 @@ class Claims:
                 message_id=message_id,
                 headers={"Nats-Expected-Last-Subject-Sequence": str(revision)},
                 timeout_s=self._timeout_s,
+                alone=False,
             )
         except PublishFailed as error:
             if error.code in _WRONG_REVISION:

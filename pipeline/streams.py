@@ -56,7 +56,7 @@ class StreamSpec:
             "duplicate_window": float(self.duplicate_window_s),
             "num_replicas": replicas,
             "allow_direct": True,
-            "allow_atomic": not self.bucket,  # publishers under load store messages in batches, with one sync
+            "allow_atomic": True,  # publishers under load store messages in batches, with one sync
             "compression": StoreCompression.NONE,
             "metadata": metadata,
         }

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.streams import STREAMS
+from pipeline.streams import STREAMS, spec_of
 
 _TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]{1,128}")
 
@@ -62,5 +62,4 @@ def stream_of(subject: str) -> str:
 
 def commit_subject(stream: str) -> str:
     """Return the subject on which batches of a stream are ended; nothing is stored there."""
-    prefix = next(prefix for prefix, name in _STREAM_OF_PREFIX.items() if name == stream)
-    return f"{prefix}commit"
+    return spec_of(stream).subjects[0].removesuffix(">") + "commit"

@@ -134,12 +134,17 @@ class Bus:
         stream: str | None = None,
         headers: dict[str, str] | None = None,
         timeout_s: float | None = None,
+        alone: bool = True,
     ) -> Stored:
-        """Store a payload as it is under an id of the caller's choice: for claims and replays."""
+        """Store a payload as it is under an id of the caller's choice: for claims and replays.
+
+        With `alone=False` it may share a sync with others; a batch that one of its conditions breaks is sent again one
+        by one.
+        """
         await self._publisher.room()
         lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         return await self._publisher.send(
-            subject, stream or stream_of(subject), message_id, payload, headers=lines, deadline_s=timeout_s, alone=True
+            subject, stream or stream_of(subject), message_id, payload, headers=lines, deadline_s=timeout_s, alone=alone
         )
 
     async def dead_letter(

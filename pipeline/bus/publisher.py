@@ -200,7 +200,7 @@ class Publisher:
             publish = self._outstanding.get(token)
             if publish is not None:
                 self._again(token, publish, lost=True)
-        if code not in (0, DUPLICATE):
+        if code not in _EXPECTED | {0, DUPLICATE}:
             log.info("%s takes no batches (error %d): messages go one by one", stream, code)
             lane.refuse_batches()
         lane.go_on()

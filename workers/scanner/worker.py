@@ -22,6 +22,8 @@ from workers.scanner.finder import Finder, Found
 from workers.scanner.opportunity import Describer, Moment, slot_id
 from workers.scanner.shared import SharedQuotes
 
+REPORTS_WAITING = 256
+"""Scans whose opportunities are on their way to the stream; beyond that the search waits for the server."""
 LOOK_S = 0.2
 """How often a scanner that nothing wakes looks whether the quote core still lives, and whether to stop."""
 OPEN_AGAIN_S = 0.05
@@ -31,10 +33,14 @@ PUBLISH_AGAIN_S = 0.2
 async def run(context: WorkerContext) -> None:
     """Search after every commit of the quote core until told to stop."""
     scanner = Scanner(context)
-    while not context.stopping.is_set():
-        shared = await scanner.open()
-        if shared is not None:
-            await scanner.scan_until_replaced(shared)
+    reporting = asyncio.create_task(scanner.report())
+    try:
+        while not context.stopping.is_set():
+            shared = await scanner.open()
+            if shared is not None:
+                await scanner.scan_until_replaced(shared)
+    finally:
+        reporting.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,15 @@ class Scan:
     pools_changed: int
     examined: int
     duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A scan whose opportunities are on their way to the stream."""
+
+    scan: Scan
+    publishes: list[tuple[Opportunity, asyncio.Future[Stored]]]
+    laps: int
 
 
 class Scanner:
@@ -70,6 +85,7 @@ class Scanner:
         self.describer = Describer(costs, trust, registry, settings.expires_ms * NS_PER_MS)
         self.laps = 0
         self.left_out = 0
+        self._sent: asyncio.Queue[Sent] = asyncio.Queue(REPORTS_WAITING)
 
     async def open(self) -> SharedQuotes | None:
         """Open shared memory as soon as it is there; None when told to stop before."""
@@ -107,7 +123,7 @@ class Scanner:
         counters.received += 1
         scan = self.scan(shared)
         counters.latencies_ns.append(scan.duration_ns)
-        await self._publish(scan, shared)
+        await self._sent.put(self._send(scan, shared))
         counters.handled += 1
 
     def scan(self, shared: SharedQuotes) -> Scan:
@@ -135,8 +151,8 @@ class Scanner:
         else:
             self.finder.put(pool_id, pool, blob.observed_ns)
 
-    async def _publish(self, scan: Scan, shared: SharedQuotes) -> None:
-        """Publish what was found, then the report that says how much that was."""
+    def _send(self, scan: Scan, shared: SharedQuotes) -> Sent:
+        """Send what was found, the best first; the next change does not wait for the server."""
         settings = self.context.config.scanner
         chosen = scan.found[: settings.max_opportunities] if settings.enabled else []
         if len(chosen) < len(scan.found) and settings.enabled:
@@ -144,11 +160,34 @@ class Scanner:
             self.context.log.warning(
                 "more found than is published for one slot", slot=scan.moment.slot, left_out=self.left_out
             )
-        stored = await self._store(chosen, scan.moment)
         if shared.laps != self.laps:
             self.laps = shared.laps
             self.context.log.warning("lapped by the quote core, scanned everything", laps=self.laps)
-        moment = scan.moment
+        publishes = []
+        for found in chosen:
+            opportunity = self.describer.opportunity(found, scan.moment)
+            publishes.append((opportunity, self._publish_soon(opportunity)))
+        return Sent(scan, publishes, self.laps)
+
+    async def report(self) -> None:
+        """Publish, scan after scan, how many opportunities are in the stream; scans of one slot share a report."""
+        following: Sent | None = None
+        while True:
+            batch = [following or await self._sent.get()]
+            following = None
+            while not self._sent.empty():
+                following = self._sent.get_nowait()
+                if following.scan.moment.slot != batch[0].scan.moment.slot:
+                    break
+                batch.append(following)
+                following = None
+            await self._report(batch)
+
+    async def _report(self, batch: list[Sent]) -> None:
+        stored = 0
+        for sent in batch:
+            stored += await self._stored(sent)
+        moment = batch[-1].scan.moment
         report = ScanReport(
             id=deterministic_id("scan", moment.slot, moment.market_ns, stored),
             correlation_id="",
@@ -156,32 +195,28 @@ class Scanner:
             created_ns=self.context.clock(),
             producer=self.context.name,
             slot=moment.slot,
-            pools_changed=scan.pools_changed,
-            cycles_examined=scan.examined,
+            pools_changed=sum(sent.scan.pools_changed for sent in batch),
+            cycles_examined=sum(sent.scan.examined for sent in batch),
             opportunities=stored,
-            duration_ns=scan.duration_ns,
-            laps=self.laps,
+            duration_ns=max(sent.scan.duration_ns for sent in batch),
+            laps=batch[-1].laps,
         )
         await self._until_stored(report)
 
-    async def _store(self, chosen: list[Found], moment: Moment) -> int:
-        """Publish opportunities side by side, the best first; return how many are new to the stream.
+    async def _stored(self, sent: Sent) -> int:
+        """Return how many opportunities of a scan are new to the stream, once all are in it.
 
         One that the stream already has (found again after a restart) is not counted: nobody answers it twice.
         """
-        sent = []
-        for found in chosen:
-            opportunity = self.describer.opportunity(found, moment)
-            sent.append((opportunity, self._send(opportunity)))
         stored = 0
-        for opportunity, future in sent:
+        for opportunity, future in sent.publishes:
             try:
                 stored += not (await future).duplicate
             except PublishFailed:
                 stored += await self._until_stored(opportunity)
         return stored
 
-    def _send(self, opportunity: Opportunity) -> asyncio.Future[Stored]:
+    def _publish_soon(self, opportunity: Opportunity) -> asyncio.Future[Stored]:
         """Publish now; where that is not possible the returned future says why."""
         try:
             return self.context.bus.publish_soon(opportunity)
