@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rich import box
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -103,26 +104,29 @@ def pnl_table(tally: Tally, name_of: NameOf, amount_of: AmountOf) -> Table:
     """Draw the auditor's P&L per token."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="P&L, as the auditor booked it", title_justify="left")
     table.add_column("token")
-    for title in ("booked", "filled", "gross", "cost", "net", "expected", "drawdown"):
-        table.add_column(title, justify="right")
+    for title in ("booked", "filled", "gross", "cost", "net", "expected"):
+        table.add_column(title, justify="right", no_wrap=True)
+
+    def figure(token: str, amount: int) -> str:
+        return amount_of(token, amount).split(" ")[0]  # the row names the token
+
     for token, pnl in sorted(tally.pnl.items(), key=lambda item: name_of(item[0])):
         table.add_row(
             name_of(token),
             f"{pnl.executions:,}",
             f"{pnl.filled:,}",
-            amount_of(token, pnl.gross_profit),
-            amount_of(token, pnl.cost),
-            Text(amount_of(token, pnl.net_profit), style="green" if pnl.net_profit >= 0 else "red"),
-            amount_of(token, pnl.expected_profit),
-            "",
+            figure(token, pnl.gross_profit),
+            figure(token, pnl.cost),
+            Text(figure(token, pnl.net_profit), style="green" if pnl.net_profit >= 0 else "red"),
+            figure(token, pnl.expected_profit),
         )
     if tally.pnl:
         newest = max(tally.pnl.values(), key=lambda pnl: pnl.stream_sequence)
-        table.add_section()
         sol, usd = newest.net_profit_lamports / 1e9, newest.net_profit_usd_e6 / 1e6
-        table.add_row(
-            "all", "", "", "", "", f"{sol:+.9f} SOL", f"{usd:+.4f} USD", f"{newest.max_drawdown_lamports / 1e9:.6f} SOL"
+        table.caption = (
+            f"all tokens: {sol:+.9f} SOL, {usd:+,.2f} USD; drawdown {newest.max_drawdown_lamports / 1e9:.9f} SOL"
         )
+        table.caption_justify = "left"
     return table
 
 
@@ -184,8 +188,7 @@ def live_view(
     amount_of: AmountOf,
 ) -> RenderableType:
     """Draw the whole screen."""
-    middle = Table.grid(padding=(0, 4))
-    middle.add_row(flow_table(tally), pnl_table(tally, name_of, amount_of))
+    middle: RenderableType = Columns([flow_table(tally), pnl_table(tally, name_of, amount_of)], padding=(0, 4))
     return Group(
         Text(headline, style="bold"),
         workers_table(seen, expected, now_s),
@@ -210,7 +213,6 @@ def summary_view(
     about = Table.grid(padding=(0, 2))
     for key, value in facts.items():
         about.add_row(Text(key, style="dim"), value)
-    middle = Table.grid(padding=(0, 4))
-    middle.add_row(flow_table(tally), pnl_table(tally, name_of, amount_of))
+    middle: RenderableType = Columns([flow_table(tally), pnl_table(tally, name_of, amount_of)], padding=(0, 4))
     parts = [about, middle, best_opportunities(tally, name_of, amount_of), table]
     return Panel(Group(*parts), title="summary", title_align="left", box=box.ROUNDED, expand=False)
