@@ -45,8 +45,8 @@ class Seen:
 def workers_table(seen: Seen, expected: list[str], now_s: float) -> Table:
     """Draw one row per worker: state, messages, rate and latency."""
     table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
-    table.add_column("worker")
-    table.add_column("state")
+    table.add_column("worker", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for title in ("received", "handled", "published", "per s", "p50 us", "p99 us", "memory MB", "restarts"):
         table.add_column(title, justify="right")
     table.add_column("permit")
@@ -103,7 +103,7 @@ def flow_table(tally: Tally) -> Table:
 def pnl_table(tally: Tally, name_of: NameOf, amount_of: AmountOf) -> Table:
     """Draw the auditor's P&L per token."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="P&L, as the auditor booked it", title_justify="left")
-    table.add_column("token")
+    table.add_column("token", no_wrap=True)
     for title in ("booked", "filled", "gross", "cost", "net", "expected"):
         table.add_column(title, justify="right", no_wrap=True)
 
