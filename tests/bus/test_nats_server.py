@@ -1,6 +1,5 @@
 """The embedded server: starts, explains why it does not, leaves nothing behind."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_disk import fill, small_disk
 
 from pipeline import nats_server
 from pipeline.bus import Bus, PublishFailed
@@ -170,33 +170,6 @@ def test_a_binary_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert failed.value.reason == "not_started"
     mine = set(Path(tempfile.gettempdir()).glob(f"pipeline-nats-{os.getpid()}-*"))
     assert mine <= before
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a small file system; skip where that is not allowed."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
-def fill(path: Path) -> None:
-    """Write until the file system is full."""
-    filler = os.open(path, os.O_CREAT | os.O_WRONLY)
-    with contextlib.suppress(OSError):
-        while True:
-            os.write(filler, bytes(1 << 16))
-    os.close(filler)
 
 
 def test_a_nearly_full_disk_is_refused(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from shm_processes import Processes, hold, open_as_nobody, table_of
+from small_disk import small_disk
 
 from pipeline.shm import (
     PermitWord,
@@ -189,28 +189,21 @@ def test_no_permission(
 
 
 @pytest.fixture
-def small_disk(folder: Path) -> Iterator[Path]:
-    place = folder / "small"
-    place.mkdir()
-    if os.getuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let us mount a small disk")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+def full_soon(folder: Path) -> Iterator[Path]:
+    with small_disk(folder / "small", "256k") as place:
+        yield place
 
 
-def test_a_full_disk_at_creation(small_disk: Path) -> None:
+def test_a_full_disk_at_creation(full_soon: Path) -> None:
     with pytest.raises(SharedMemoryFull, match="no room for"):
-        QuoteTableWriter(small_disk / "quotes")
-    assert os.listdir(small_disk) == [], "a file that could not be made leaves nothing"
-    QuoteTableWriter(small_disk / "quotes", capacity=64, names=64)
+        QuoteTableWriter(full_soon / "quotes")
+    assert os.listdir(full_soon) == [], "a file that could not be made leaves nothing"
+    QuoteTableWriter(full_soon / "quotes", capacity=64, names=64)
 
 
-def test_a_full_disk_while_pools_are_written(small_disk: Path) -> None:
-    writer = PoolBlobWriter(small_disk / "pools")
-    table = PoolBlobTable(small_disk / "pools")
+def test_a_full_disk_while_pools_are_written(full_soon: Path) -> None:
+    writer = PoolBlobWriter(full_soon / "pools")
+    table = PoolBlobTable(full_soon / "pools")
     written: list[int] = []
 
     def write_all() -> None:
