@@ -28,6 +28,7 @@ from pipeline.bus.publisher import Publisher
 from pipeline.bus.reader import read_raw
 from pipeline.bus.verify import Unfit, verify
 from pipeline.bus.watch import Watch, WatchHandler
+from pipeline.bus.within import within
 from pipeline.clock import wall_ns
 from pipeline.ids import deterministic_id, payload_digest
 from pipeline.messages import DeadLetter, InvalidMessage, Message, decode
@@ -88,7 +89,7 @@ class Bus:
         bus = cls(settings, name, tracing)
         limit = timeout_s if timeout_s is not None else settings.connect_timeout_s
         try:
-            await _within(limit, bus._connect())
+            await within(limit, bus._connect())
         except (TimeoutError, errors.Error, OSError) as error:
             bus._closing = True
             with suppress(OSError, errors.Error):
@@ -394,21 +395,3 @@ def _decoded(payload: bytes) -> Message | InvalidMessage:
         return decode(payload)
     except InvalidMessage as error:
         return error
-
-
-async def _within(limit_s: float, work: Coroutine[Any, Any, None]) -> None:
-    """Await the work, or cancel it after `limit_s` and raise TimeoutError.
-
-    nats-py's attempts stand in `asyncio.wait_for`, which in Python 3.11 loses a cancellation that meets the end of
-    what it waits for; cancelled once, it may go on connecting for ever.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task}, timeout=limit_s)
-        if task.done():
-            return task.result()
-    finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=0.1)
-    raise TimeoutError
