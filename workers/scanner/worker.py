@@ -24,6 +24,8 @@ from workers.scanner.shared import SharedQuotes
 
 REPORTS_WAITING = 256
 """Scans whose opportunities are on their way to the stream; beyond that the search waits for the server."""
+REPORT_GATHER_S = 0.004
+"""Scans of one slot that come within this share a report, and its sync on the server's disk."""
 LOOK_S = 0.2
 """How often a scanner that nothing wakes looks whether the quote core still lives, and whether to stop."""
 OPEN_AGAIN_S = 0.05
@@ -175,6 +177,7 @@ class Scanner:
         while True:
             batch = [following or await self._sent.get()]
             following = None
+            await asyncio.sleep(REPORT_GATHER_S)
             while not self._sent.empty():
                 following = self._sent.get_nowait()
                 if following.scan.moment.slot != batch[0].scan.moment.slot:
