@@ -8,7 +8,7 @@ from typing import Any
 from typing import Optional
 np = import_numpy()
 
-# A change of the permit's state, latched in the key-value bucket before it is announced.
+# A change of the permit's state, latched in the key-value bucket: a halt right after it is announced, a resume before.
 class KillSwitch(object):
     __slots__ = ['_tab']
 

@@ -730,7 +730,7 @@ class Fill:
 
 @final
 class KillSwitch:
-    """A change of the permit's state, latched in the key-value bucket before it is announced."""
+    """A change of the permit's state, latched in the key-value bucket: a halt right after it is announced, a resume before."""
     IDENTIFIER: Final = "KILL"
     FIELDS: ClassVar[tuple[str, ...]]
     def __new__(

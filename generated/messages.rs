@@ -236,7 +236,7 @@ part! {
 }
 
 message! {
-    /// A change of the permit's state, latched in the key-value bucket before it is announced.
+    /// A change of the permit's state, latched in the key-value bucket: a halt right after it is announced, a resume before.
     KillSwitch "KILL" slots 9 size 45
     signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', state=0, epoch=0, actor='', reason='')" {
         id: Text = (), slot 0 at 20;
