@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli import settings
 from pipeline.cli.output import JsonOption, print_json, print_table
+from pipeline.errors import UsageFailure
 
 app = typer.Typer(no_args_is_help=True, help="Show the configuration and where each value comes from.")
 
@@ -29,9 +30,12 @@ def show(
     rows = [
         row
         for row in settings.load().rows()
-        if (section is None or row[0] == section or row[0].startswith(f"{section}."))
-        and (not changed or row[2] != "default")
+        if section is None or row[0] == section or row[0].startswith(f"{section}.")
     ]
+    if not rows:
+        raise UsageFailure(f"no key begins with {section!r}", "`pipeline config show` prints every key")
+    if changed:
+        rows = [row for row in rows if row[2] != "default"]
     if json:
         print_json({key: {"value": value, "source": source} for key, value, source in rows})
     else:

@@ -155,6 +155,7 @@ def test_without_a_server(run: Run, arguments: list[str]) -> None:
         (["status", "--set", "nats.urll=x"], ["nats.urll", "command line", "did you mean nats.url"]),
         (["status", "--set", "nats.url"], ["not KEY=VALUE"]),
         (["config", "show", "--config", "/nowhere.toml"], ["/nowhere.toml", "No such file"]),
+        (["config", "show", "nats.urll"], ["no key begins with 'nats.urll'", "config show"]),
     ],
 )
 def test_usage(run: Run, arguments: list[str], words: list[str]) -> None:
