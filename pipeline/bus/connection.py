@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nats import errors
@@ -32,6 +29,7 @@ from pipeline.bus.within import within
 from pipeline.clock import wall_ns
 from pipeline.ids import deterministic_id, payload_digest
 from pipeline.messages import DeadLetter, InvalidMessage, Message, decode
+from pipeline.nats_options import client_options
 from pipeline.redact import hide_password
 from pipeline.sections import NatsSection
 from pipeline.streams import spec_of
@@ -308,17 +306,9 @@ class Bus:
         return finished
 
     async def _connect(self) -> None:
-        settings = self.settings
         await self.client.connect(
-            servers=[url.strip() for url in settings.url.split(",")],
-            name=f"{settings.name}/{self.name}@{socket.gethostname()}:{os.getpid()}",
-            user=settings.user or None,
-            password=settings.password.get_secret_value() or None,
-            token=settings.token.get_secret_value() or None,
-            user_credentials=Path(settings.credentials_file) if settings.credentials_file else None,
-            connect_timeout=settings.connect_timeout_s,  # type: ignore[arg-type]
+            **client_options(self.settings, self.name),
             max_reconnect_attempts=-1,
-            reconnect_time_wait=settings.reconnect_wait_s,  # type: ignore[arg-type]
             reconnect_to_server_handler=self._next_server,
             ping_interval=2,
             max_outstanding_pings=2,

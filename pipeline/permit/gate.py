@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from pipeline.messages import InvalidMessage, KillSwitch, Permit, decode
-from pipeline.permit.link import LATCH_SID, PERMIT_SID, SWITCH_SID, Link, LinkError, Login, connection_name, latch_of
+from pipeline.nats_options import connection_name
+from pipeline.permit.link import LATCH_SID, PERMIT_SID, SWITCH_SID, Link, LinkError, Login, latch_of
 from pipeline.permit.protocol import Message
 from pipeline.permit.state import (
     LeaseView,

@@ -6,7 +6,6 @@ import base64
 import binascii
 import contextlib
 import json
-import os
 import secrets
 import socket
 import ssl
@@ -22,7 +21,7 @@ from pipeline.permit.protocol import Frame, Message, Parser, Ping, Pong, Protoco
 from pipeline.permit.state import boottime_ns
 
 if TYPE_CHECKING:
-    from pipeline.sections import NatsSection
+    pass
 
 __all__ = [
     "LATCH_BUCKET",
@@ -228,11 +227,6 @@ class Link:
             raise LinkError("cannot send: the server has stopped reading")
 
 
-def connection_name(settings: NatsSection, role: str) -> str:
-    """Return the name under which the server reports a connection."""
-    return f"{settings.name}/{role}@{socket.gethostname()}:{os.getpid()}"
-
-
 def latch_of(reply: Message) -> bytes | None:
     """Return the latched bytes from JetStream's reply, None where nothing was ever latched; raise LinkError."""
     if reply.status:
@@ -308,7 +302,7 @@ def _connect_options(
 def _signed(nonce: str, path: Path) -> dict[str, object]:
     """Return the login by a credentials file: its JWT, and the server's nonce signed with its seed."""
     try:
-        import nkeys  # type: ignore[import-not-found,unused-ignore]
+        import nkeys  # type: ignore[import-not-found,unused-ignore]  # optional: only credentials files need it
     except ImportError:
         raise LinkError("a credentials file needs the package nkeys: pip install nkeys") from None
     sections: dict[str, str] = {}
