@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter, itemgetter
 from statistics import median
 from time import perf_counter_ns
+from types import GenericAlias
 from typing import Any
 
 import msgspec
@@ -123,7 +124,7 @@ def run(rounds: int = ROUNDS) -> Report:
     """Measure, after asserting that every contender reads back what was written."""
     ours = _messages()
     leg_type = _struct("MsgspecLeg", ours[0].legs[0], protocol=int)
-    message_type = _struct("MsgspecOpportunity", ours[0], legs=tuple[leg_type, ...])  # type: ignore[valid-type]
+    message_type = _struct("MsgspecOpportunity", ours[0], legs=GenericAlias(tuple, (leg_type, ...)))
     packer, unpacker = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(message_type)
 
     buffers = [message.encode() for message in ours]

@@ -161,11 +161,10 @@ def to_toml(config: Config, *, secrets: bool = False) -> str:
     tables: dict[str, list[str]] = {}
     for key, value in _leaves(config):
         section, _, name = key.rpartition(".")
-        if isinstance(value, SecretStr):
-            if not secrets:
-                continue
-            value = value.get_secret_value()  # noqa: PLW2901
-        tables.setdefault(section, []).append(f"{name} = {_toml_value(value)}")
+        if isinstance(value, SecretStr) and not secrets:
+            continue
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+        tables.setdefault(section, []).append(f"{name} = {_toml_value(plain)}")
     for section, entries in tables.items():
         lines += [f"[{section}]", *entries, ""]
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.bus.delivery import Delivery, message_id, parse_reply, replay_target, status_of
 from pipeline.bus.errors import Outcome, Reject, Retry, Stale, growing_delay_s
@@ -266,7 +266,7 @@ class Consumer:
         try:
             tracing = self._bus.tracing
             with nullcontext() if tracing is None else tracing.handling(message, entry.delivery):
-                await self._handler(message, entry.delivery)  # type: ignore[misc]
+                await cast(Awaitable[Any], self._handler(message, entry.delivery))
         except asyncio.CancelledError:
             self._abandon(entry)
             raise

@@ -22,6 +22,7 @@ from workers.auditor.snapshot import snapshots
 from workers.auditor.valuation import value_of
 
 T = TypeVar("T")
+Bookable = TypeVar("Bookable", ExecutionPlan, ExecutionResult)
 PLAN = ExecutionPlan
 RESULT = ExecutionResult
 
@@ -58,7 +59,7 @@ class Desk:
     async def book_results(self, items: list[Item], span: Span) -> None:
         """Book the results of one stretch of EXECUTED."""
         started = time.perf_counter_ns()
-        entries = [Entry(item.sequence, item.message) for item in await self._fit(items, RESULT, "auditor")]  # type: ignore[arg-type]
+        entries = [Entry(*found) for found in await self._fit(items, RESULT, "auditor")]
         await self._report_findings([entry.result for entry in entries])
         booked = await self._do(lambda: self._ledger.book(entries, span, value_of))
         self._announce(booked)
@@ -67,7 +68,7 @@ class Desk:
     async def book_plans(self, items: list[Item], span: Span) -> None:
         """Book the plans of one stretch of PLANNED."""
         started = time.perf_counter_ns()
-        entries = [PlanEntry(item.sequence, item.message) for item in await self._fit(items, PLAN, "auditor-plans")]  # type: ignore[arg-type]
+        entries = [PlanEntry(*found) for found in await self._fit(items, PLAN, "auditor-plans")]
         await self._do(lambda: self._ledger.book_plans(entries, span))
         self._count(items, started)
 
@@ -82,11 +83,9 @@ class Desk:
                 await self._report([finding], found.result_id, found.opportunity_id)
         await self._do(lambda: self._ledger.mark_checked([found.result_id for found in results]))
 
-    async def _fit(
-        self, items: Iterable[Item], kind: type[ExecutionPlan | ExecutionResult], consumer: str
-    ) -> list[Item]:
-        """Return what can be booked; the rest is given up as dead letters."""
-        fit: list[Item] = []
+    async def _fit(self, items: Iterable[Item], kind: type[Bookable], consumer: str) -> list[tuple[int, Bookable]]:
+        """Return what can be booked, with its sequence; the rest is given up as dead letters."""
+        fit: list[tuple[int, Bookable]] = []
         for item in items:
             message = item.message
             if isinstance(message, InvalidMessage):
@@ -96,7 +95,7 @@ class Desk:
             elif problem := unbookable(message):
                 reason, detail = "handler_error", f"cannot be booked: {problem}"
             else:
-                fit.append(item)
+                fit.append((item.sequence, message))
                 continue
             if not self._quiet:
                 await self._bus.dead_letter(
