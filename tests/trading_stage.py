@@ -177,7 +177,7 @@ async def eventually(
 
 async def everything(bus: Bus, stream: str, subject: str | None = None) -> list[Message]:
     """Return every message that a stream holds."""
-    return [message async for message, _ in bus.read(stream, subject)]  # type: ignore[misc]
+    return [message async for message, _ in bus.read(stream, subject)]
 
 
 async def unacknowledged(bus: Bus, stream: str, durable: str) -> int:

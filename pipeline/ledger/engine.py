@@ -51,7 +51,7 @@ def _address(url: str) -> URL:
         return address.set(drivername="sqlite")
     if backend == "postgresql":
         try:
-            import psycopg  # noqa: F401
+            import psycopg  # noqa: F401 - whether it is there
         except ImportError:
             raise LedgerError("PostgreSQL needs a driver", "pip install 'arbitrage-pipeline[postgres]'") from None
         address = address.set(drivername="postgresql+psycopg")

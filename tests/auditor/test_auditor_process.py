@@ -94,7 +94,7 @@ async def test_killed_while_booking_it_goes_on_where_it_stopped(stage: Stage, bu
     async def last() -> PnlSnapshot | None:
         found = [message for _, message in await bus.last(f"metrics.pnl.{SOL_MINT}")]
         right = found and isinstance(found[-1], PnlSnapshot) and found[-1].executions == 120
-        return found[-1] if right else None  # type: ignore[return-value]
+        return found[-1] if right else None
 
     snapshot = await eventually(last, what="the last snapshot", logs=stage.logs)
     assert (snapshot.net_profit, snapshot.stream_sequence) == (total["net_profit"], 120)

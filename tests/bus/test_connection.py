@@ -44,7 +44,7 @@ async def test_an_answer_to_a_flush_that_gave_up_does_not_end_the_read_loop(bus:
 
 
 async def test_an_error_from_the_server_reconnects_instead_of_closing(bus: Bus) -> None:
-    bus.client._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
+    bus.client._transport.write(b"NONSENSE\r\n")
     await eventually(lambda: bus.counters.reconnects == 1)
     assert (await bus.publish(Opportunity(id="a"))).sequence == 1
 
@@ -126,7 +126,7 @@ async def test_reading_from_a_sequence_the_last_and_following(bus: Bus) -> None:
     await eventually(lambda: bus.pending_publishes == 0)
 
     async def ids(**options: int) -> list[str]:
-        return [message.id async for message, _ in bus.read("OPPORTUNITIES", **options)]  # type: ignore[arg-type, union-attr]
+        return [message.id async for message, _ in bus.read("OPPORTUNITIES", **options)]
 
     assert await ids() == [str(number) for number in range(600)]
     assert await ids(start_sequence=599) == ["598", "599"]
@@ -175,7 +175,7 @@ async def test_following_goes_on_over_a_crash_of_the_server() -> None:
 async def test_reading_one_subject_of_many_from_the_end(bus: Bus) -> None:
     for number in range(50):
         await bus.publish(WorkerHealth(id=f"{number}", worker="planner" if number % 10 == 0 else "other"))
-    found = [message.id async for message, _ in bus.read("METRICS", "metrics.health.planner", last=2)]  # type: ignore[union-attr]
+    found = [message.id async for message, _ in bus.read("METRICS", "metrics.health.planner", last=2)]
     assert found == ["30", "40"]
     assert [(subject, message.id) for subject, message in await bus.last("metrics.health.>")] == [
         ("metrics.health.planner", "40"),
@@ -188,7 +188,7 @@ async def test_reading_without_a_stream_says_so(bus: Bus) -> None:
     await bus.js.delete_stream("OPPORTUNITIES")
     for options in ({}, {"last": 5}):
         with pytest.raises(CheckFailed, match="there is no stream OPPORTUNITIES"):
-            _ = [item async for item in bus.read("OPPORTUNITIES", **options)]  # type: ignore[arg-type]
+            _ = [item async for item in bus.read("OPPORTUNITIES", **options)]
 
 
 def test_headers_and_replies() -> None:

@@ -30,7 +30,7 @@ async def eventually(condition: object, timeout_s: float = 5.0) -> None:
 
 
 async def _true(condition: object) -> bool:
-    result = condition()  # type: ignore[operator]
+    result = condition()
     return bool(await result if asyncio.iscoroutine(result) else result)
 
 
@@ -135,7 +135,7 @@ async def test_a_failed_publish_of_the_handler_brings_the_message_again(bus: Bus
             return failed
         return bus.publish_soon(ExecutionPlan(id="p"))
 
-    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle)  # type: ignore[arg-type]
+    await bus.consume(*OPPORTUNITIES, durable="worker", handler=handle)
     await bus.publish(Opportunity(id="a"))
     await eventually(lambda: settled(bus, "worker"))
     assert attempts == [1, 2]
@@ -250,7 +250,7 @@ async def test_answers_of_a_handler(bus: Bus) -> None:
     counters = bus.counters
     assert (counters.handled, counters.expired, counters.failed, counters.retried) == (2, 1, 3, 2)
     ((_, letter),) = await bus.last("metrics.dead_letter")
-    assert (letter.reason, letter.detail) == ("handler_error", "never")  # type: ignore[attr-defined]
+    assert (letter.reason, letter.detail) == ("handler_error", "never")
 
 
 def spawn(url: str, log: Path, die_at: str = "-") -> "subprocess.Popen[str]":
@@ -308,7 +308,7 @@ async def test_a_message_that_kills_its_worker_every_time_becomes_a_dead_letter(
             process.kill()
             process.wait()
     letters = [message async for message, _ in bus.read("METRICS", "metrics.dead_letter")]
-    given_up = {letter.causation_id: (letter.reason, letter.attempts) for letter in letters}  # type: ignore[union-attr]
+    given_up = {letter.causation_id: (letter.reason, letter.attempts) for letter in letters}
     assert given_up["poison"] == ("too_many_attempts", 7)
     assert "beside it" in log.read_text(), "what was only near it gets its turn"
 

@@ -149,7 +149,7 @@ async def test_connections_are_named_after_their_workers(nats: str, tmp_path: Pa
         system_account: SYS
         """
     )
-    process = subprocess.Popen(  # noqa: ASYNC220
+    process = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs meanwhile
         [
             *(str(find_nats_server()), "-c", str(config), "-a", "127.0.0.1", "-p", "-1", "-m", "-1"),
             *("-sd", str(tmp_path / "store"), "--ports_file_dir", str(tmp_path)),

@@ -163,11 +163,11 @@ async def test_under_load_messages_share_a_sync_and_keep_their_order_and_sequenc
         sent.append(command)
         return send(command)
 
-    bus.client.send = note  # type: ignore[method-assign]
+    bus.client.send = note
     futures = [bus.publish_soon(Opportunity(id=str(number))) for number in range(3_000)]
     stored = await asyncio.gather(*futures)
     assert [answer.sequence for answer in stored] == list(range(1, 3_001))
-    read = [(message.id, delivery.sequence) async for message, delivery in bus.read("OPPORTUNITIES")]  # type: ignore[union-attr]
+    read = [(message.id, delivery.sequence) async for message, delivery in bus.read("OPPORTUNITIES")]
     assert read == [(str(number), number + 1) for number in range(3_000)]
     batches = sum(b"Nats-Batch-Commit" in command for command in sent)
     assert 2_992 // 900 <= batches < 300
@@ -181,7 +181,7 @@ async def test_a_repetition_in_a_batch_does_not_hold_up_the_others(bus: Bus) -> 
     stored = await asyncio.gather(*(bus.publish_soon(Opportunity(id=name)) for name in names))
     duplicates = [name for name, answer in zip(names, stored, strict=True) if answer.duplicate]
     assert duplicates == ["known", "twice"]
-    held = [message.id async for message, _ in bus.read("OPPORTUNITIES")]  # type: ignore[union-attr]
+    held = [message.id async for message, _ in bus.read("OPPORTUNITIES")]
     assert sorted(held) == sorted({*names})
 
 
@@ -203,5 +203,5 @@ async def test_cancelled_messages_of_a_batch_leave_the_others_alone(bus: Bus) ->
     assert len(kept) == 40
     await asyncio.sleep(0.3)
     assert bus.pending_publishes == 0
-    sequences = {message.id: delivery.sequence async for message, delivery in bus.read("OPPORTUNITIES")}  # type: ignore[union-attr]
+    sequences = {message.id: delivery.sequence async for message, delivery in bus.read("OPPORTUNITIES")}
     assert [sequences[str(n)] for n in range(60) if n % 3] == [answer.sequence for answer in kept]

@@ -73,11 +73,10 @@ class Host:
 
     def run(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("PIPELINE_")}
-        log = open(self.directory / f"{name}.log", "wb")  # noqa: SIM115
-        self.processes[name] = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env={**kept, **self.environment(name)}
-        )
-        log.close()
+        with open(self.directory / f"{name}.log", "wb") as log:
+            self.processes[name] = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env={**kept, **self.environment(name)}
+            )
         return self.processes[name]
 
     def server(self) -> None:

@@ -23,8 +23,8 @@ os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # its image cannot be pulle
 docker = pytest.importorskip("docker")
 pytest.importorskip("testcontainers")
 
-from testcontainers.core.container import DockerContainer  # noqa: E402
-from testcontainers.core.image import DockerImage  # noqa: E402
+from testcontainers.core.container import DockerContainer  # noqa: E402 - after the setting and the skips above
+from testcontainers.core.image import DockerImage  # noqa: E402 - after the setting and the skips above
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "compose" / "nats.conf"

@@ -43,7 +43,7 @@ def test_fields_can_not_be_set() -> None:
         with pytest.raises(AttributeError):
             setattr(message, field, getattr(message, field))
     with pytest.raises(AttributeError):
-        message.other = 1  # type: ignore[attr-defined]
+        message.other = 1
 
 
 def test_classes_can_not_be_extended() -> None:

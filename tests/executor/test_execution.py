@@ -313,7 +313,7 @@ def test_any_history_ends_in_one_result_for_each_plan(faults: list[tuple[int, st
 
         module.crashpoint, original = crashpoint, module.crashpoint
         try:
-            for number, target, lost in faults:  # noqa: B007
+            for number, target, lost in faults:  # noqa: B007 - crashpoint reads target
                 if lost == "publish":
                     world.stream.failing = 1
                 elif lost:

@@ -44,7 +44,7 @@ async def running(directory: Path, **settings: object) -> AsyncIterator[tuple[St
     bus = await stage.bus()
 
     def refuse(message: Opportunity, _delivery: Delivery) -> list[asyncio.Future[object]]:
-        return [bus.publish_soon(refusal(message))]  # type: ignore[list-item]
+        return [bus.publish_soon(refusal(message))]
 
     await bus.consume("OPPORTUNITIES", "opportunity.>", durable="planner", handler=refuse)
     try:
@@ -147,7 +147,7 @@ async def test_the_server_is_killed_and_all_go_on(tmp_path: Path):
         await reconcile(bus.js)  # what the supervisor does: streams in memory went with the server
         await closed(stage, bus)
         # A reader that starts now finds every pool whole.
-        keyframes = {message.pool for _, message in await bus.last("market_data.pool.>")}  # type: ignore[union-attr]
+        keyframes = {message.pool for _, message in await bus.last("market_data.pool.>")}
         assert len(keyframes) == 46
         assert len(await opportunities(bus)) >= 10
 
@@ -159,7 +159,7 @@ async def test_a_silent_quote_core_stops_the_scanner(tmp_path: Path):
 
         async def silent() -> bool:
             healths = await bus.last("metrics.health.scanner")
-            return any("quote core is silent" in health.detail for _, health in healths)  # type: ignore[union-attr]
+            return any("quote core is silent" in health.detail for _, health in healths)
 
         await eventually(silent, what="the scanner to say so", logs=stage.logs)
         before = await slot_of(bus)
@@ -174,7 +174,7 @@ async def test_a_pool_that_cannot_be_read_is_reported_once_and_the_others_go_on(
     async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
         await until(stage, bus, lambda update: update.slot >= 3)
         pool = (await bus.last("market_data.pool.>"))[0][1]
-        broken = pool.replace(  # type: ignore[union-attr]
+        broken = pool.replace(
             id="b" * 32, pool="11111111111111111111111111111111", accounts=pool.accounts[1:], slot=1, write_version=9
         )
         await bus.publish(broken)
@@ -243,7 +243,7 @@ async def test_another_market_on_the_same_server_leaves_no_pool_of_the_old_one(t
         stage.start("market", **{"market.seed": 77})
         await until(stage, bus, lambda update: update.slot > old.slot + 10 and update.causation_id != old.causation_id)
         found = [opportunity for opportunity in await opportunities(bus) if opportunity.slot > old.slot]
-        pools = {message.pool for _, message in await bus.last("market_data.pool.>")}  # type: ignore[union-attr]
+        pools = {message.pool for _, message in await bus.last("market_data.pool.>")}
         assert len(pools) == 46
         assert {leg.pool for opportunity in found for leg in opportunity.legs} <= pools
 
@@ -304,7 +304,7 @@ async def test_a_truncated_table_is_named_by_the_scanner_and_replaced_by_the_quo
 
         async def named() -> bool:
             healths = await bus.last("metrics.health.scanner")
-            return any("cannot be read" in health.detail for _, health in healths)  # type: ignore[union-attr]
+            return any("cannot be read" in health.detail for _, health in healths)
 
         await eventually(named, what="the scanner to say so", logs=stage.logs)
         stage.start("quote_core")

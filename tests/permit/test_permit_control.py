@@ -219,7 +219,7 @@ async def test_a_broken_rule_halts_and_is_reported(stage: Stage, rule: str) -> N
     config = stage.config()
     bus = await Bus.connect(config.nats, name="tests")
     seen: list[Anomaly] = []
-    await bus.watch(f"metrics.anomaly.{rule}", lambda message, _: seen.append(message))  # type: ignore[arg-type]
+    await bus.watch(f"metrics.anomaly.{rule}", lambda message, _: seen.append(message))
     gate = await asyncio.to_thread(stage.gate)
     await asyncio.to_thread(eventually, opened(gate))
     await control_url(stage)
@@ -240,12 +240,12 @@ async def test_a_broken_rule_halts_and_is_reported(stage: Stage, rule: str) -> N
                 "memory": {"handled": number, "memory_ratio": 0.97},
                 "worker_silent": {"handled": number},
             }[rule]
-            message = WorkerHealth(id=f"h{number}", sequence=number, **HEALTH, **counters)  # type: ignore[arg-type]
+            message = WorkerHealth(id=f"h{number}", sequence=number, **HEALTH, **counters)
         await bus.publish(message)
         await asyncio.sleep(0.05)
     await asyncio.to_thread(eventually, closed(gate), within_s=5)
     verdict = gate.check()
-    assert verdict.reason in (RefusedBy.HALTED, RefusedBy.WORD_HALTED)  # type: ignore[union-attr]
+    assert verdict.reason in (RefusedBy.HALTED, RefusedBy.WORD_HALTED)
     for _ in range(100):
         if seen:
             break

@@ -115,7 +115,7 @@ def make(server: FakeServer) -> Iterator[Callable[..., Gate]]:
 
     def make(**options: object) -> Gate:
         login = Login(server.url, "test", timeout_s=0.5)
-        gate = Gate(login, **{"word": None, "backoff_s": 0.02, "backoff_max_s": 0.05, **options})  # type: ignore[arg-type]
+        gate = Gate(login, **{"word": None, "backoff_s": 0.02, "backoff_max_s": 0.05, **options})
         gate.start()
         gates.append(gate)
         return gate

@@ -151,7 +151,7 @@ def health(worker: str = "executor", sequence: int = 0, **fields: object) -> Wor
         "instance": "i",
         "state": WorkerState.READY,
     }
-    return WorkerHealth(**{**base, **fields})  # type: ignore[arg-type]
+    return WorkerHealth(**{**base, **fields})
 
 
 def pnl(executions: int, profit: int) -> PnlSnapshot:

@@ -26,7 +26,7 @@ def latched(state: int, epoch: int) -> Latched:
 
 
 def change(present: Latched | None, wanted: PermitState, setter: Person | Rule | Startup, **more: int) -> KillSwitch:
-    return next_change(present, wanted, setter, "because", producer="test", created_ns=1, **more)  # type: ignore[arg-type]
+    return next_change(present, wanted, setter, "because", producer="test", created_ns=1, **more)
 
 
 @given(st.none() | st.builds(latched, st.integers(0, 5), st.integers(1, 99)), st.sampled_from(PermitState), SETTERS)
@@ -114,7 +114,7 @@ async def test_a_halt_says_what_it_reached(stage: Stage, store: PermitStore) -> 
     heard: list[KillSwitch] = []
 
     async def listen(message: object) -> None:
-        heard.append(KillSwitch.decode(message.data))  # type: ignore[attr-defined]
+        heard.append(KillSwitch.decode(message.data))
 
     await nc.subscribe("system.kill_switch", cb=listen)
     report = await halt(nc, store, NOWHERE, Person("ada"), "first", producer="test")

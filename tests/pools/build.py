@@ -125,7 +125,7 @@ def whirlpool_accounts(
         start = index // span * span
         arrays.setdefault(start, {})[(index - start) // spacing] = change
     liquidity = sum(amount for lower, upper, amount in ranges if lower <= tick < upper)
-    data = whirlpool_account(spacing=spacing, tick=tick, liquidity=liquidity, **options)  # type: ignore[arg-type]
+    data = whirlpool_account(spacing=spacing, tick=tick, liquidity=liquidity, **options)
     rows = [(pool, WHIRLPOOL, data)]
     for number, (start, ticks) in enumerate(sorted(arrays.items())):
         kind = dynamic and number % 2 == 0

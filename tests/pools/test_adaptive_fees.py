@@ -97,7 +97,7 @@ def test_refusals() -> None:
         {"most": 2**32 - 1},
         {"group": 2**31 - 1},
     ):
-        assert reason(oracle_account(**wrong)) == "bad_pool"  # type: ignore[arg-type]
+        assert reason(oracle_account(**wrong)) == "bad_pool"
     # A clock behind the oracle's: the program would fail.
     with pytest.raises(QuoteError) as caught:
         pool_of([*accounts, oracle_account(updated=NOW + 5)]).quote_in(True, 10**6)

@@ -44,7 +44,7 @@ def refusal(protocol: int, accounts: list[Raw], address: str = POOL, now: int = 
 def changed(accounts: list[Raw], which: int, **to: object) -> list[Raw]:
     address, owner, data = accounts[which]
     row = (to.get("address", address), to.get("owner", owner), to.get("data", data))
-    return [*accounts[:which], row, *accounts[which + 1 :]]  # type: ignore[list-item]
+    return [*accounts[:which], row, *accounts[which + 1 :]]
 
 
 def patched(accounts: list[Raw], which: int, at: int, value: bytes) -> list[Raw]:
@@ -81,7 +81,7 @@ def test_a_pool_of_another_program() -> None:
 
 def test_whirlpool_refusals() -> None:
     def pool(**options: object) -> list[Raw]:
-        return [(POOL, WHIRLPOOL, whirlpool_account(**options))]  # type: ignore[arg-type]
+        return [(POOL, WHIRLPOOL, whirlpool_account(**options))]
 
     array = (key(5), WHIRLPOOL, tick_array(0, {3: 10}))
     assert refusal(W, changed(ORCA, 0, data=ORCA[1][2])) == "wrong_discriminator"
@@ -144,7 +144,7 @@ def test_cpmm_refusals() -> None:
 
 def reason(quote: object, *arguments: object) -> str:
     with pytest.raises(QuoteError) as caught:
-        quote(*arguments)  # type: ignore[operator]
+        quote(*arguments)
     return caught.value.reason
 
 

@@ -24,7 +24,7 @@ async def run(context: WorkerContext) -> None:
             await asyncio.Event().wait()
         case "blocking":
             context.stopping.is_set()
-            time.sleep(60)  # noqa: ASYNC251
+            time.sleep(60)  # noqa: ASYNC251 - a loop that is blocked is what is tested
         case "slow":
             await context.stopping.wait()
             await asyncio.sleep(0.5)

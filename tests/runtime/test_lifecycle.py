@@ -165,7 +165,7 @@ async def test_a_server_without_jetstream_is_waited_for(runtime_config: Config, 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen(  # noqa: ASYNC220
+    server = subprocess.Popen(  # noqa: ASYNC220 - begins at once
         [find_nats_server(), "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
     )
     try:
@@ -258,7 +258,7 @@ async def test_it_ends_with_its_parent(config: Config, tmp_path: Path) -> None:
     )
     path = tmp_path / "config.toml"
     path.write_text(to_toml(config))
-    parent = subprocess.Popen(  # noqa: ASYNC220
+    parent = subprocess.Popen(  # noqa: ASYNC220 - begins at once
         [sys.executable, str(script), str(FAKE)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PIPELINE_CONFIG": str(path)},

@@ -225,7 +225,7 @@ async def test_the_children_end_with_a_killed_supervisor(runtime_config: Config,
     )
     path = tmp_path / "given.toml"
     path.write_text(to_toml(runtime_config))
-    process = subprocess.Popen(  # noqa: ASYNC220
+    process = subprocess.Popen(  # noqa: ASYNC220 - begins at once
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PIPELINE_CONFIG": str(path)},

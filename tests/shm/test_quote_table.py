@@ -79,7 +79,7 @@ def test_names_are_shared(folder: Path) -> None:
         with pytest.raises(SharedMemoryError, match="1 to 120 bytes"):
             writer.intern("pool", bad)
     with pytest.raises(SharedMemoryError, match="token, pair, pool or provider"):
-        writer.intern("venue", "x")  # type: ignore[arg-type]
+        writer.intern("venue", "x")
 
 
 def test_limits_are_refused(folder: Path) -> None:
@@ -245,4 +245,4 @@ def test_the_reader_is_the_package_s_own_name() -> None:
 
     assert pipeline.QuoteTable is QuoteTable
     with pytest.raises(AttributeError, match="no attribute 'QuoteTables'"):
-        pipeline.QuoteTables  # noqa: B018
+        pipeline.QuoteTables  # noqa: B018 - the look itself raises
