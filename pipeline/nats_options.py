@@ -24,7 +24,7 @@ def client_options(settings: NatsSection, role: str) -> dict[str, Any]:
         "user": settings.user or None,
         "password": settings.password.get_secret_value() or None,
         "token": settings.token.get_secret_value() or None,
-        "user_credentials": Path(settings.credentials_file) if settings.credentials_file else None,
+        "user_credentials": Path(settings.credentials_file).expanduser() if settings.credentials_file else None,
         "connect_timeout": settings.connect_timeout_s,
         "reconnect_time_wait": settings.reconnect_wait_s,
     }
