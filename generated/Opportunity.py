@@ -209,8 +209,56 @@ class Opportunity(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(42))
         return o == 0
 
+    # what the confidence allows
+    # Opportunity
+    def Band(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(44))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 0
+
+    # factor of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below
+    # Opportunity
+    def AgeFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(46))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the hops: 0.2 less for each
+    # Opportunity
+    def HopsFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(48))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the deviation from the oracle's price: 1 at none, 0 at 10 %
+    # Opportunity
+    def OracleFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(50))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the source: how often it answered well
+    # Opportunity
+    def ProviderFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(52))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the expected against the quoted slippage
+    # Opportunity
+    def SlippageFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(54))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
 def OpportunityStart(builder: flatbuffers.Builder):
-    builder.StartObject(20)
+    builder.StartObject(26)
 
 def Start(builder: flatbuffers.Builder):
     OpportunityStart(builder)
@@ -340,6 +388,42 @@ def OpportunityStartLegsVector(builder, numElems: int) -> int:
 
 def StartLegsVector(builder, numElems: int) -> int:
     return OpportunityStartLegsVector(builder, numElems)
+
+def OpportunityAddBand(builder: flatbuffers.Builder, band: int):
+    builder.PrependUint8Slot(20, band, 0)
+
+def AddBand(builder: flatbuffers.Builder, band: int):
+    OpportunityAddBand(builder, band)
+
+def OpportunityAddAgeFactor(builder: flatbuffers.Builder, ageFactor: float):
+    builder.PrependFloat64Slot(21, ageFactor, 0.0)
+
+def AddAgeFactor(builder: flatbuffers.Builder, ageFactor: float):
+    OpportunityAddAgeFactor(builder, ageFactor)
+
+def OpportunityAddHopsFactor(builder: flatbuffers.Builder, hopsFactor: float):
+    builder.PrependFloat64Slot(22, hopsFactor, 0.0)
+
+def AddHopsFactor(builder: flatbuffers.Builder, hopsFactor: float):
+    OpportunityAddHopsFactor(builder, hopsFactor)
+
+def OpportunityAddOracleFactor(builder: flatbuffers.Builder, oracleFactor: float):
+    builder.PrependFloat64Slot(23, oracleFactor, 0.0)
+
+def AddOracleFactor(builder: flatbuffers.Builder, oracleFactor: float):
+    OpportunityAddOracleFactor(builder, oracleFactor)
+
+def OpportunityAddProviderFactor(builder: flatbuffers.Builder, providerFactor: float):
+    builder.PrependFloat64Slot(24, providerFactor, 0.0)
+
+def AddProviderFactor(builder: flatbuffers.Builder, providerFactor: float):
+    OpportunityAddProviderFactor(builder, providerFactor)
+
+def OpportunityAddSlippageFactor(builder: flatbuffers.Builder, slippageFactor: float):
+    builder.PrependFloat64Slot(25, slippageFactor, 0.0)
+
+def AddSlippageFactor(builder: flatbuffers.Builder, slippageFactor: float):
+    OpportunityAddSlippageFactor(builder, slippageFactor)
 
 def OpportunityEnd(builder: flatbuffers.Builder) -> int:
     return builder.EndObject()

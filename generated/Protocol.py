@@ -11,3 +11,13 @@ class Protocol(object):
     RAYDIUM_AMM_V4 = 2
     # Raydium CPMM, constant product
     RAYDIUM_CPMM = 3
+    # Raydium CLMM, concentrated liquidity
+    RAYDIUM_CLMM = 4
+    # Meteora DLMM, bins of constant price
+    METEORA_DLMM = 5
+    # Meteora DAMM v2, constant product over one price range
+    METEORA_DAMM_V2 = 6
+    # SPL stake pool: deposit and withdrawal of SOL
+    SPL_STAKE_POOL = 7
+    # Marinade: deposit of SOL, instant unstake from its liquidity pool
+    MARINADE = 8

@@ -5,6 +5,7 @@
 import flatbuffers
 from flatbuffers.compat import import_numpy
 from typing import Any
+from generated.RouteStep import RouteStep
 from typing import Optional
 np = import_numpy()
 
@@ -151,8 +152,121 @@ class Quote(object):
             return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
         return 0
 
+    # swaps on the way from token_in to token_out
+    # Quote
+    def Hops(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(34))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
+    # id of the route: 64 bits of BLAKE3 over its steps; 0 for none
+    # Quote
+    def Route(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(36))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
+    # the steps of an external quote; empty for a quote of one pool
+    # Quote
+    def Steps(self, j: int) -> Optional[RouteStep]:
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(38))
+        if o != 0:
+            x = self._tab.Vector(o)
+            x += flatbuffers.number_types.UOffsetTFlags.py_type(j) * 4
+            x = self._tab.Indirect(x)
+            obj = RouteStep()
+            obj.Init(self._tab.Bytes, x)
+            return obj
+        return None
+
+    # Quote
+    def StepsLength(self) -> int:
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(38))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # Quote
+    def StepsIsNone(self) -> bool:
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(38))
+        return o == 0
+
+    # what amount_in is worth at the oracle's price, base units of token_out; 0 where no oracle tells
+    # Quote
+    def OracleAmountOut(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(40))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
+    # confidence in the quote, 0..1
+    # Quote
+    def Confidence(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(42))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below
+    # Quote
+    def AgeFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(44))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the hops: 0.2 less for each
+    # Quote
+    def HopsFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(46))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the deviation from the oracle's price: 1 at none, 0 at 10 %
+    # Quote
+    def OracleFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(48))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the source: how often it answered well
+    # Quote
+    def ProviderFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(50))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # factor of the expected against the quoted slippage
+    # Quote
+    def SlippageFactor(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(52))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # what the confidence allows
+    # Quote
+    def Band(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(54))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 0
+
+    # age of the pool state as a band
+    # Quote
+    def Staleness(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(56))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 0
+
 def QuoteStart(builder: flatbuffers.Builder):
-    builder.StartObject(15)
+    builder.StartObject(27)
 
 def Start(builder: flatbuffers.Builder):
     QuoteStart(builder)
@@ -246,6 +360,84 @@ def QuoteAddQuotedNs(builder: flatbuffers.Builder, quotedNs: int):
 
 def AddQuotedNs(builder: flatbuffers.Builder, quotedNs: int):
     QuoteAddQuotedNs(builder, quotedNs)
+
+def QuoteAddHops(builder: flatbuffers.Builder, hops: int):
+    builder.PrependUint32Slot(15, hops, 0)
+
+def AddHops(builder: flatbuffers.Builder, hops: int):
+    QuoteAddHops(builder, hops)
+
+def QuoteAddRoute(builder: flatbuffers.Builder, route: int):
+    builder.PrependUint64Slot(16, route, 0)
+
+def AddRoute(builder: flatbuffers.Builder, route: int):
+    QuoteAddRoute(builder, route)
+
+def QuoteAddSteps(builder: flatbuffers.Builder, steps: int):
+    builder.PrependUOffsetTRelativeSlot(17, flatbuffers.number_types.UOffsetTFlags.py_type(steps), 0)
+
+def AddSteps(builder: flatbuffers.Builder, steps: int):
+    QuoteAddSteps(builder, steps)
+
+def QuoteStartStepsVector(builder, numElems: int) -> int:
+    return builder.StartVector(4, numElems, 4)
+
+def StartStepsVector(builder, numElems: int) -> int:
+    return QuoteStartStepsVector(builder, numElems)
+
+def QuoteAddOracleAmountOut(builder: flatbuffers.Builder, oracleAmountOut: int):
+    builder.PrependUint64Slot(18, oracleAmountOut, 0)
+
+def AddOracleAmountOut(builder: flatbuffers.Builder, oracleAmountOut: int):
+    QuoteAddOracleAmountOut(builder, oracleAmountOut)
+
+def QuoteAddConfidence(builder: flatbuffers.Builder, confidence: float):
+    builder.PrependFloat64Slot(19, confidence, 0.0)
+
+def AddConfidence(builder: flatbuffers.Builder, confidence: float):
+    QuoteAddConfidence(builder, confidence)
+
+def QuoteAddAgeFactor(builder: flatbuffers.Builder, ageFactor: float):
+    builder.PrependFloat64Slot(20, ageFactor, 0.0)
+
+def AddAgeFactor(builder: flatbuffers.Builder, ageFactor: float):
+    QuoteAddAgeFactor(builder, ageFactor)
+
+def QuoteAddHopsFactor(builder: flatbuffers.Builder, hopsFactor: float):
+    builder.PrependFloat64Slot(21, hopsFactor, 0.0)
+
+def AddHopsFactor(builder: flatbuffers.Builder, hopsFactor: float):
+    QuoteAddHopsFactor(builder, hopsFactor)
+
+def QuoteAddOracleFactor(builder: flatbuffers.Builder, oracleFactor: float):
+    builder.PrependFloat64Slot(22, oracleFactor, 0.0)
+
+def AddOracleFactor(builder: flatbuffers.Builder, oracleFactor: float):
+    QuoteAddOracleFactor(builder, oracleFactor)
+
+def QuoteAddProviderFactor(builder: flatbuffers.Builder, providerFactor: float):
+    builder.PrependFloat64Slot(23, providerFactor, 0.0)
+
+def AddProviderFactor(builder: flatbuffers.Builder, providerFactor: float):
+    QuoteAddProviderFactor(builder, providerFactor)
+
+def QuoteAddSlippageFactor(builder: flatbuffers.Builder, slippageFactor: float):
+    builder.PrependFloat64Slot(24, slippageFactor, 0.0)
+
+def AddSlippageFactor(builder: flatbuffers.Builder, slippageFactor: float):
+    QuoteAddSlippageFactor(builder, slippageFactor)
+
+def QuoteAddBand(builder: flatbuffers.Builder, band: int):
+    builder.PrependUint8Slot(25, band, 0)
+
+def AddBand(builder: flatbuffers.Builder, band: int):
+    QuoteAddBand(builder, band)
+
+def QuoteAddStaleness(builder: flatbuffers.Builder, staleness: int):
+    builder.PrependUint8Slot(26, staleness, 0)
+
+def AddStaleness(builder: flatbuffers.Builder, staleness: int):
+    QuoteAddStaleness(builder, staleness)
 
 def QuoteEnd(builder: flatbuffers.Builder) -> int:
     return builder.EndObject()

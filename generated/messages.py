@@ -5,6 +5,7 @@ from pipeline._core import (
     Anomaly,
     Command,
     CommandKind,
+    ConfidenceBand,
     DeadLetter,
     ExecutionPlan,
     ExecutionResult,
@@ -14,18 +15,24 @@ from pipeline._core import (
     Leg,
     Mode,
     Opportunity,
+    OraclePrice,
     Permit,
     PermitState,
     PlanRefusal,
     PnlSnapshot,
+    PoolQuotes,
     PoolState,
     Protocol,
     Quote,
+    QuotedAmount,
+    QuotesSettled,
     Refusal,
     RefusalReason,
+    RouteStep,
     ScanReport,
     Severity,
     SlotUpdate,
+    Staleness,
     WorkerHealth,
     WorkerState,
 )
@@ -38,11 +45,14 @@ Message = (
     | ExecutionResult
     | KillSwitch
     | Opportunity
+    | OraclePrice
     | Permit
     | PlanRefusal
     | PnlSnapshot
+    | PoolQuotes
     | PoolState
     | Quote
+    | QuotesSettled
     | ScanReport
     | SlotUpdate
     | WorkerHealth
@@ -55,23 +65,28 @@ MESSAGES = (
     ExecutionResult,
     KillSwitch,
     Opportunity,
+    OraclePrice,
     Permit,
     PlanRefusal,
     PnlSnapshot,
+    PoolQuotes,
     PoolState,
     Quote,
+    QuotesSettled,
     ScanReport,
     SlotUpdate,
     WorkerHealth,
 )
 ENUMERATIONS = (
     CommandKind,
+    ConfidenceBand,
     ExecutionStatus,
     Mode,
     PermitState,
     Protocol,
     RefusalReason,
     Severity,
+    Staleness,
     WorkerState,
 )
 
@@ -80,6 +95,7 @@ __all__ = [
     "Anomaly",
     "Command",
     "CommandKind",
+    "ConfidenceBand",
     "DeadLetter",
     "ExecutionPlan",
     "ExecutionResult",
@@ -89,18 +105,24 @@ __all__ = [
     "Leg",
     "Mode",
     "Opportunity",
+    "OraclePrice",
     "Permit",
     "PermitState",
     "PlanRefusal",
     "PnlSnapshot",
+    "PoolQuotes",
     "PoolState",
     "Protocol",
     "Quote",
+    "QuotedAmount",
+    "QuotesSettled",
     "Refusal",
     "RefusalReason",
+    "RouteStep",
     "ScanReport",
     "Severity",
     "SlotUpdate",
+    "Staleness",
     "WorkerHealth",
     "WorkerState",
     "ENUMERATIONS",

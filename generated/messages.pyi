@@ -12,6 +12,17 @@ class CommandKind(IntEnum):
     REPORT = 2
     """publish a health message now"""
 
+class ConfidenceBand(IntEnum):
+    """What a confidence allows. The zero value is the safe one."""
+    SKIP = 0
+    """under 0.5: leave it alone"""
+    CAUTIOUS = 1
+    """0.5 and more: trade small, and only at a fresh quote"""
+    VERIFY = 2
+    """0.7 and more: trade when a fresh quote confirms it"""
+    EXECUTE = 3
+    """0.9 and more"""
+
 class ExecutionStatus(IntEnum):
     """What became of a plan."""
     UNKNOWN = 0
@@ -55,6 +66,16 @@ class Protocol(IntEnum):
     """Raydium AMM v4, constant product"""
     RAYDIUM_CPMM = 3
     """Raydium CPMM, constant product"""
+    RAYDIUM_CLMM = 4
+    """Raydium CLMM, concentrated liquidity"""
+    METEORA_DLMM = 5
+    """Meteora DLMM, bins of constant price"""
+    METEORA_DAMM_V2 = 6
+    """Meteora DAMM v2, constant product over one price range"""
+    SPL_STAKE_POOL = 7
+    """SPL stake pool: deposit and withdrawal of SOL"""
+    MARINADE = 8
+    """Marinade: deposit of SOL, instant unstake from its liquidity pool"""
 
 class RefusalReason(IntEnum):
     """Why an opportunity was refused. One refusal may carry several."""
@@ -88,6 +109,12 @@ class Severity(IntEnum):
     INFO = 0
     WARNING = 1
     CRITICAL = 2
+
+class Staleness(IntEnum):
+    """How old the pool state behind a quote is."""
+    FRESH = 0
+    STALE = 1
+    VERY_STALE = 2
 
 class WorkerState(IntEnum):
     """Where a worker stands in its life."""
@@ -889,6 +916,12 @@ class Opportunity:
         found_ns: int = 0,
         expires_ns: int = 0,
         legs: Sequence[Leg] = (),
+        band: ConfidenceBand | int = ConfidenceBand.SKIP,
+        age_factor: float = 0.0,
+        hops_factor: float = 0.0,
+        oracle_factor: float = 0.0,
+        provider_factor: float = 0.0,
+        slippage_factor: float = 0.0,
     ) -> Self: ...
     @property
     def id(self) -> str:
@@ -950,6 +983,24 @@ class Opportunity:
     @property
     def legs(self) -> tuple[Leg, ...]:
         """the cycle, in order of execution; two legs or more"""
+    @property
+    def band(self) -> ConfidenceBand | int:
+        """what the confidence allows"""
+    @property
+    def age_factor(self) -> float:
+        """factor of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below"""
+    @property
+    def hops_factor(self) -> float:
+        """factor of the hops: 0.2 less for each"""
+    @property
+    def oracle_factor(self) -> float:
+        """factor of the deviation from the oracle's price: 1 at none, 0 at 10 %"""
+    @property
+    def provider_factor(self) -> float:
+        """factor of the source: how often it answered well"""
+    @property
+    def slippage_factor(self) -> float:
+        """factor of the expected against the quoted slippage"""
     def replace(
         self,
         *,
@@ -973,11 +1024,98 @@ class Opportunity:
         found_ns: int = ...,
         expires_ns: int = ...,
         legs: Sequence[Leg] = ...,
+        band: ConfidenceBand | int = ...,
+        age_factor: float = ...,
+        hops_factor: float = ...,
+        oracle_factor: float = ...,
+        provider_factor: float = ...,
+        slippage_factor: float = ...,
     ) -> Self: ...
     def to_dict(self) -> dict[str, Any]: ...
     def encode(self) -> bytes: ...
     @staticmethod
     def decode(buf: _Buffer, /) -> Opportunity: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class OraclePrice:
+    """An oracle's price of one token in US dollars."""
+    IDENTIFIER: Final = "ORCL"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        token: str = "",
+        source: str = "",
+        price: int = 0,
+        confidence: int = 0,
+        exponent: int = 0,
+        published_ns: int = 0,
+        slot: int = 0,
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """deterministic id of this price"""
+    @property
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
+    @property
+    def causation_id(self) -> str:
+        """id of the message that caused it, or empty"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def token(self) -> str:
+        """mint of the token"""
+    @property
+    def source(self) -> str:
+        """who told it: "pyth", "hermes" or "simulated""""
+    @property
+    def price(self) -> int:
+        """price of one whole token in units of 10^exponent dollars; 0 where trading is halted or the price is not valid"""
+    @property
+    def confidence(self) -> int:
+        """half width of the confidence interval, in the same units"""
+    @property
+    def exponent(self) -> int:
+        """decimal exponent of price and confidence"""
+    @property
+    def published_ns(self) -> int:
+        """market time at which the oracle published it, ns"""
+    @property
+    def slot(self) -> int:
+        """slot it was posted in; 0 where it did not come from the chain"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        token: str = ...,
+        source: str = ...,
+        price: int = ...,
+        confidence: int = ...,
+        exponent: int = ...,
+        published_ns: int = ...,
+        slot: int = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> OraclePrice: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
@@ -1266,6 +1404,107 @@ class PnlSnapshot:
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
 
 @final
+class PoolQuotes:
+    """All quotes of one pool state, both directions from one snapshot: what the local part of the quote core tells the aggregator."""
+    IDENTIFIER: Final = "PQTS"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        pool: str = "",
+        protocol: Protocol | int = Protocol.UNKNOWN,
+        token_a: str = "",
+        token_b: str = "",
+        slot: int = 0,
+        write_version: int = 0,
+        observed_ns: int = 0,
+        confirmed_ns: int = 0,
+        quotes: Sequence[QuotedAmount] = (),
+        snapshot: bytes = b"",
+        refusal: str = "",
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """deterministic id of these quotes"""
+    @property
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
+    @property
+    def causation_id(self) -> str:
+        """id of the pool state they were computed from"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def pool(self) -> str:
+        """pool address"""
+    @property
+    def protocol(self) -> Protocol | int:
+        """the pool's program family"""
+    @property
+    def token_a(self) -> str:
+        """mint of token a"""
+    @property
+    def token_b(self) -> str:
+        """mint of token b"""
+    @property
+    def slot(self) -> int:
+        """slot of the pool state"""
+    @property
+    def write_version(self) -> int:
+        """order of writes inside a slot"""
+    @property
+    def observed_ns(self) -> int:
+        """market time of the pool state, ns"""
+    @property
+    def confirmed_ns(self) -> int:
+        """market time at which the state was last known to be the present one, ns"""
+    @property
+    def quotes(self) -> tuple[QuotedAmount, ...]:
+        """the grid, both directions"""
+    @property
+    def snapshot(self) -> bytes:
+        """the pool's compact snapshot"""
+    @property
+    def refusal(self) -> str:
+        """why the pool cannot be quoted, or empty; then everything known of it is void"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        pool: str = ...,
+        protocol: Protocol | int = ...,
+        token_a: str = ...,
+        token_b: str = ...,
+        slot: int = ...,
+        write_version: int = ...,
+        observed_ns: int = ...,
+        confirmed_ns: int = ...,
+        quotes: Sequence[QuotedAmount] = ...,
+        snapshot: bytes = ...,
+        refusal: str = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> PoolQuotes: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
 class PoolState:
     """The accounts of one pool at one slot: all of them when `complete`, else those that changed."""
     IDENTIFIER: Final = "POOL"
@@ -1369,6 +1608,18 @@ class Quote:
         price_impact_bps: float = 0.0,
         slot: int = 0,
         quoted_ns: int = 0,
+        hops: int = 0,
+        route: int = 0,
+        steps: Sequence[RouteStep] = (),
+        oracle_amount_out: int = 0,
+        confidence: float = 0.0,
+        age_factor: float = 0.0,
+        hops_factor: float = 0.0,
+        oracle_factor: float = 0.0,
+        provider_factor: float = 0.0,
+        slippage_factor: float = 0.0,
+        band: ConfidenceBand | int = ConfidenceBand.SKIP,
+        staleness: Staleness | int = Staleness.FRESH,
     ) -> Self: ...
     @property
     def id(self) -> str:
@@ -1415,6 +1666,42 @@ class Quote:
     @property
     def quoted_ns(self) -> int:
         """market time of the pool state, ns"""
+    @property
+    def hops(self) -> int:
+        """swaps on the way from token_in to token_out"""
+    @property
+    def route(self) -> int:
+        """id of the route: 64 bits of BLAKE3 over its steps; 0 for none"""
+    @property
+    def steps(self) -> tuple[RouteStep, ...]:
+        """the steps of an external quote; empty for a quote of one pool"""
+    @property
+    def oracle_amount_out(self) -> int:
+        """what amount_in is worth at the oracle's price, base units of token_out; 0 where no oracle tells"""
+    @property
+    def confidence(self) -> float:
+        """confidence in the quote, 0..1"""
+    @property
+    def age_factor(self) -> float:
+        """factor of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below"""
+    @property
+    def hops_factor(self) -> float:
+        """factor of the hops: 0.2 less for each"""
+    @property
+    def oracle_factor(self) -> float:
+        """factor of the deviation from the oracle's price: 1 at none, 0 at 10 %"""
+    @property
+    def provider_factor(self) -> float:
+        """factor of the source: how often it answered well"""
+    @property
+    def slippage_factor(self) -> float:
+        """factor of the expected against the quoted slippage"""
+    @property
+    def band(self) -> ConfidenceBand | int:
+        """what the confidence allows"""
+    @property
+    def staleness(self) -> Staleness | int:
+        """age of the pool state as a band"""
     def replace(
         self,
         *,
@@ -1433,11 +1720,131 @@ class Quote:
         price_impact_bps: float = ...,
         slot: int = ...,
         quoted_ns: int = ...,
+        hops: int = ...,
+        route: int = ...,
+        steps: Sequence[RouteStep] = ...,
+        oracle_amount_out: int = ...,
+        confidence: float = ...,
+        age_factor: float = ...,
+        hops_factor: float = ...,
+        oracle_factor: float = ...,
+        provider_factor: float = ...,
+        slippage_factor: float = ...,
+        band: ConfidenceBand | int = ...,
+        staleness: Staleness | int = ...,
     ) -> Self: ...
     def to_dict(self) -> dict[str, Any]: ...
     def encode(self) -> bytes: ...
     @staticmethod
     def decode(buf: _Buffer, /) -> Quote: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class QuotedAmount:
+    """One amount of a pool's grid, in one direction."""
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        a_to_b: bool = False,
+        amount_index: int = 0,
+        amount_in: int = 0,
+        amount_out: int = 0,
+        fee_amount: int = 0,
+        price_impact_bps: float = 0.0,
+    ) -> Self: ...
+    @property
+    def a_to_b(self) -> bool:
+        """true when token a is given"""
+    @property
+    def amount_index(self) -> int:
+        """position in the grid of amounts"""
+    @property
+    def amount_in(self) -> int:
+        """base units of the token given"""
+    @property
+    def amount_out(self) -> int:
+        """base units of the token taken after the pool's fees, rounded down; 0 where the pool cannot give it"""
+    @property
+    def fee_amount(self) -> int:
+        """the pool's fees, base units of the token given"""
+    @property
+    def price_impact_bps(self) -> float:
+        """price moved by the swap, fees excluded, basis points"""
+    def replace(
+        self,
+        *,
+        a_to_b: bool = ...,
+        amount_index: int = ...,
+        amount_in: int = ...,
+        amount_out: int = ...,
+        fee_amount: int = ...,
+        price_impact_bps: float = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class QuotesSettled:
+    """Every PoolQuotes of a slot has been sent: the aggregator makes them visible at once."""
+    IDENTIFIER: Final = "QSET"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        slot: int = 0,
+        market_ns: int = 0,
+        pools: int = 0,
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """deterministic id of this message"""
+    @property
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
+    @property
+    def causation_id(self) -> str:
+        """the market's id; another one means that all pools known so far are void"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def slot(self) -> int:
+        """market slot"""
+    @property
+    def market_ns(self) -> int:
+        """market time of the slot, ns"""
+    @property
+    def pools(self) -> int:
+        """PoolQuotes sent for it"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        slot: int = ...,
+        market_ns: int = ...,
+        pools: int = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> QuotesSettled: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
@@ -1473,6 +1880,43 @@ class Refusal:
         measured: float = ...,
         limit: float = ...,
         subject: str = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class RouteStep:
+    """One step of a route."""
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        pool: str = "",
+        venue: str = "",
+        token_in: str = "",
+        token_out: str = "",
+    ) -> Self: ...
+    @property
+    def pool(self) -> str:
+        """pool address, or empty where the provider does not name it"""
+    @property
+    def venue(self) -> str:
+        """the pool's program family as the provider names it"""
+    @property
+    def token_in(self) -> str:
+        """mint of the token given"""
+    @property
+    def token_out(self) -> str:
+        """mint of the token taken"""
+    def replace(
+        self,
+        *,
+        pool: str = ...,
+        venue: str = ...,
+        token_in: str = ...,
+        token_out: str = ...,
     ) -> Self: ...
     def to_dict(self) -> dict[str, Any]: ...
     def __eq__(self, other: object, /) -> bool: ...
@@ -1800,11 +2244,14 @@ Message: TypeAlias = (
     | ExecutionResult
     | KillSwitch
     | Opportunity
+    | OraclePrice
     | Permit
     | PlanRefusal
     | PnlSnapshot
+    | PoolQuotes
     | PoolState
     | Quote
+    | QuotesSettled
     | ScanReport
     | SlotUpdate
     | WorkerHealth
@@ -1817,6 +2264,7 @@ __all__ = [
     "Anomaly",
     "Command",
     "CommandKind",
+    "ConfidenceBand",
     "DeadLetter",
     "ExecutionPlan",
     "ExecutionResult",
@@ -1826,18 +2274,24 @@ __all__ = [
     "Leg",
     "Mode",
     "Opportunity",
+    "OraclePrice",
     "Permit",
     "PermitState",
     "PlanRefusal",
     "PnlSnapshot",
+    "PoolQuotes",
     "PoolState",
     "Protocol",
     "Quote",
+    "QuotedAmount",
+    "QuotesSettled",
     "Refusal",
     "RefusalReason",
+    "RouteStep",
     "ScanReport",
     "Severity",
     "SlotUpdate",
+    "Staleness",
     "WorkerHealth",
     "WorkerState",
     "ENUMERATIONS",

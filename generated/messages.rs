@@ -9,6 +9,16 @@ enumeration! {
 }
 
 enumeration! {
+    /// What a confidence allows. The zero value is the safe one.
+    ConfidenceBand {
+        SKIP = 0,
+        CAUTIOUS = 1,
+        VERIFY = 2,
+        EXECUTE = 3,
+    }
+}
+
+enumeration! {
     /// What became of a plan.
     ExecutionStatus {
         UNKNOWN = 0,
@@ -46,6 +56,11 @@ enumeration! {
         WHIRLPOOL = 1,
         RAYDIUM_AMM_V4 = 2,
         RAYDIUM_CPMM = 3,
+        RAYDIUM_CLMM = 4,
+        METEORA_DLMM = 5,
+        METEORA_DAMM_V2 = 6,
+        SPL_STAKE_POOL = 7,
+        MARINADE = 8,
     }
 }
 
@@ -73,6 +88,15 @@ enumeration! {
         INFO = 0,
         WARNING = 1,
         CRITICAL = 2,
+    }
+}
+
+enumeration! {
+    /// How old the pool state behind a quote is.
+    Staleness {
+        FRESH = 0,
+        STALE = 1,
+        VERY_STALE = 2,
     }
 }
 
@@ -270,14 +294,14 @@ part! {
 
 message! {
     /// A cycle that would have paid at the quotes it was found in.
-    Opportunity "OPPO" slots 20 size 140
-    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', token='', amount_in=0, amount_out=0, gross_profit=0, base_fee=0, priority_fee=0, tip=0, cost=0, net_profit=0, profit_bps=0.0, confidence=0.0, slot=0, found_ns=0, expires_ns=0, legs=())" {
-        id: Text = (), slot 0 at 116;
-        correlation_id: Text = (), slot 1 at 120;
-        causation_id: Text = (), slot 2 at 124;
+    Opportunity "OPPO" slots 26 size 181
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', token='', amount_in=0, amount_out=0, gross_profit=0, base_fee=0, priority_fee=0, tip=0, cost=0, net_profit=0, profit_bps=0.0, confidence=0.0, slot=0, found_ns=0, expires_ns=0, legs=(), band=0, age_factor=0.0, hops_factor=0.0, oracle_factor=0.0, provider_factor=0.0, slippage_factor=0.0)" {
+        id: Text = (), slot 0 at 156;
+        correlation_id: Text = (), slot 1 at 160;
+        causation_id: Text = (), slot 2 at 164;
         created_ns: Scalar<i64> = 0, slot 3 at 4;
-        producer: Text = (), slot 4 at 128;
-        token: Text = (), slot 5 at 132;
+        producer: Text = (), slot 4 at 168;
+        token: Text = (), slot 5 at 172;
         amount_in: Scalar<u64> = 0, slot 6 at 12;
         amount_out: Scalar<u64> = 0, slot 7 at 20;
         gross_profit: Scalar<i64> = 0, slot 8 at 28;
@@ -291,7 +315,32 @@ message! {
         slot: Scalar<u64> = 0, slot 16 at 92;
         found_ns: Scalar<i64> = 0, slot 17 at 100;
         expires_ns: Scalar<i64> = 0, slot 18 at 108;
-        legs: Tables<Leg> = (), slot 19 at 136;
+        legs: Tables<Leg> = (), slot 19 at 176;
+        band: Member<ConfidenceBand> = 0, slot 20 at 180;
+        age_factor: Scalar<f64> = 0.0, slot 21 at 116;
+        hops_factor: Scalar<f64> = 0.0, slot 22 at 124;
+        oracle_factor: Scalar<f64> = 0.0, slot 23 at 132;
+        provider_factor: Scalar<f64> = 0.0, slot 24 at 140;
+        slippage_factor: Scalar<f64> = 0.0, slot 25 at 148;
+    }
+}
+
+message! {
+    /// An oracle's price of one token in US dollars.
+    OraclePrice "ORCL" slots 12 size 72
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', token='', source='', price=0, confidence=0, exponent=0, published_ns=0, slot=0)" {
+        id: Text = (), slot 0 at 44;
+        correlation_id: Text = (), slot 1 at 48;
+        causation_id: Text = (), slot 2 at 52;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 56;
+        token: Text = (), slot 5 at 60;
+        source: Text = (), slot 6 at 64;
+        price: Scalar<i64> = 0, slot 7 at 12;
+        confidence: Scalar<u64> = 0, slot 8 at 20;
+        exponent: Scalar<i32> = 0, slot 9 at 68;
+        published_ns: Scalar<i64> = 0, slot 10 at 28;
+        slot: Scalar<u64> = 0, slot 11 at 36;
     }
 }
 
@@ -361,6 +410,29 @@ message! {
 }
 
 message! {
+    /// All quotes of one pool state, both directions from one snapshot: what the local part of the quote core tells the aggregator.
+    PoolQuotes "PQTS" slots 16 size 85
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pool='', protocol=0, token_a='', token_b='', slot=0, write_version=0, observed_ns=0, confirmed_ns=0, quotes=(), snapshot=b'', refusal='')" {
+        id: Text = (), slot 0 at 44;
+        correlation_id: Text = (), slot 1 at 48;
+        causation_id: Text = (), slot 2 at 52;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 56;
+        pool: Text = (), slot 5 at 60;
+        protocol: Member<Protocol> = 0, slot 6 at 84;
+        token_a: Text = (), slot 7 at 64;
+        token_b: Text = (), slot 8 at 68;
+        slot: Scalar<u64> = 0, slot 9 at 12;
+        write_version: Scalar<u64> = 0, slot 10 at 20;
+        observed_ns: Scalar<i64> = 0, slot 11 at 28;
+        confirmed_ns: Scalar<i64> = 0, slot 12 at 36;
+        quotes: Tables<QuotedAmount> = (), slot 13 at 72;
+        snapshot: Blob = (), slot 14 at 76;
+        refusal: Text = (), slot 15 at 80;
+    }
+}
+
+message! {
     /// The accounts of one pool at one slot: all of them when `complete`, else those that changed.
     PoolState "POOL" slots 12 size 62
     signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pool='', protocol=0, slot=0, write_version=0, observed_ns=0, complete=False, accounts=())" {
@@ -381,23 +453,63 @@ message! {
 
 message! {
     /// A quote for one direction of one pool.
-    Quote "QUOT" slots 15 size 85
-    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pool='', protocol=0, provider='', token_in='', token_out='', amount_in=0, amount_out=0, price_impact_bps=0.0, slot=0, quoted_ns=0)" {
-        id: Text = (), slot 0 at 52;
-        correlation_id: Text = (), slot 1 at 56;
-        causation_id: Text = (), slot 2 at 60;
+    Quote "QUOT" slots 27 size 159
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pool='', protocol=0, provider='', token_in='', token_out='', amount_in=0, amount_out=0, price_impact_bps=0.0, slot=0, quoted_ns=0, hops=0, route=0, steps=(), oracle_amount_out=0, confidence=0.0, age_factor=0.0, hops_factor=0.0, oracle_factor=0.0, provider_factor=0.0, slippage_factor=0.0, band=0, staleness=0)" {
+        id: Text = (), slot 0 at 116;
+        correlation_id: Text = (), slot 1 at 120;
+        causation_id: Text = (), slot 2 at 124;
         created_ns: Scalar<i64> = 0, slot 3 at 4;
-        producer: Text = (), slot 4 at 64;
-        pool: Text = (), slot 5 at 68;
-        protocol: Member<Protocol> = 0, slot 6 at 84;
-        provider: Text = (), slot 7 at 72;
-        token_in: Text = (), slot 8 at 76;
-        token_out: Text = (), slot 9 at 80;
+        producer: Text = (), slot 4 at 128;
+        pool: Text = (), slot 5 at 132;
+        protocol: Member<Protocol> = 0, slot 6 at 156;
+        provider: Text = (), slot 7 at 136;
+        token_in: Text = (), slot 8 at 140;
+        token_out: Text = (), slot 9 at 144;
         amount_in: Scalar<u64> = 0, slot 10 at 12;
         amount_out: Scalar<u64> = 0, slot 11 at 20;
         price_impact_bps: Scalar<f64> = 0.0, slot 12 at 28;
         slot: Scalar<u64> = 0, slot 13 at 36;
         quoted_ns: Scalar<i64> = 0, slot 14 at 44;
+        hops: Scalar<u32> = 0, slot 15 at 148;
+        route: Scalar<u64> = 0, slot 16 at 52;
+        steps: Tables<RouteStep> = (), slot 17 at 152;
+        oracle_amount_out: Scalar<u64> = 0, slot 18 at 60;
+        confidence: Scalar<f64> = 0.0, slot 19 at 68;
+        age_factor: Scalar<f64> = 0.0, slot 20 at 76;
+        hops_factor: Scalar<f64> = 0.0, slot 21 at 84;
+        oracle_factor: Scalar<f64> = 0.0, slot 22 at 92;
+        provider_factor: Scalar<f64> = 0.0, slot 23 at 100;
+        slippage_factor: Scalar<f64> = 0.0, slot 24 at 108;
+        band: Member<ConfidenceBand> = 0, slot 25 at 157;
+        staleness: Member<Staleness> = 0, slot 26 at 158;
+    }
+}
+
+part! {
+    /// One amount of a pool's grid, in one direction.
+    QuotedAmount slots 6 size 41
+    signature "(*, a_to_b=False, amount_index=0, amount_in=0, amount_out=0, fee_amount=0, price_impact_bps=0.0)" {
+        a_to_b: Scalar<bool> = false, slot 0 at 40;
+        amount_index: Scalar<u32> = 0, slot 1 at 36;
+        amount_in: Scalar<u64> = 0, slot 2 at 4;
+        amount_out: Scalar<u64> = 0, slot 3 at 12;
+        fee_amount: Scalar<u64> = 0, slot 4 at 20;
+        price_impact_bps: Scalar<f64> = 0.0, slot 5 at 28;
+    }
+}
+
+message! {
+    /// Every PoolQuotes of a slot has been sent: the aggregator makes them visible at once.
+    QuotesSettled "QSET" slots 8 size 48
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', slot=0, market_ns=0, pools=0)" {
+        id: Text = (), slot 0 at 28;
+        correlation_id: Text = (), slot 1 at 32;
+        causation_id: Text = (), slot 2 at 36;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 40;
+        slot: Scalar<u64> = 0, slot 5 at 12;
+        market_ns: Scalar<i64> = 0, slot 6 at 20;
+        pools: Scalar<u32> = 0, slot 7 at 44;
     }
 }
 
@@ -409,6 +521,17 @@ part! {
         measured: Scalar<f64> = 0.0, slot 1 at 4;
         limit: Scalar<f64> = 0.0, slot 2 at 12;
         subject: Text = (), slot 3 at 20;
+    }
+}
+
+part! {
+    /// One step of a route.
+    RouteStep slots 4 size 20
+    signature "(*, pool='', venue='', token_in='', token_out='')" {
+        pool: Text = (), slot 0 at 4;
+        venue: Text = (), slot 1 at 8;
+        token_in: Text = (), slot 2 at 12;
+        token_out: Text = (), slot 3 at 16;
     }
 }
 
@@ -484,7 +607,7 @@ message! {
 }
 
 catalogue! {
-    enumerations: CommandKind, ExecutionStatus, Mode, PermitState, Protocol, RefusalReason, Severity, WorkerState;
-    tables: AccountData, Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, Fill, KillSwitch, Leg, Opportunity, Permit, PlanRefusal, PnlSnapshot, PoolState, Quote, Refusal, ScanReport, SlotUpdate, WorkerHealth;
-    messages: Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, KillSwitch, Opportunity, Permit, PlanRefusal, PnlSnapshot, PoolState, Quote, ScanReport, SlotUpdate, WorkerHealth;
+    enumerations: CommandKind, ConfidenceBand, ExecutionStatus, Mode, PermitState, Protocol, RefusalReason, Severity, Staleness, WorkerState;
+    tables: AccountData, Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, Fill, KillSwitch, Leg, Opportunity, OraclePrice, Permit, PlanRefusal, PnlSnapshot, PoolQuotes, PoolState, Quote, QuotedAmount, QuotesSettled, Refusal, RouteStep, ScanReport, SlotUpdate, WorkerHealth;
+    messages: Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, KillSwitch, Opportunity, OraclePrice, Permit, PlanRefusal, PnlSnapshot, PoolQuotes, PoolState, Quote, QuotesSettled, ScanReport, SlotUpdate, WorkerHealth;
 }

@@ -22,14 +22,24 @@ def _pool_state(message: Any) -> str:
     return f"market_data.{'pool' if message.complete else 'pool_change'}.{_token(message.pool)}"
 
 
+def _quote(message: Any) -> str:
+    # A quote of an external provider goes through several pools: it is known by who gave it.
+    if message.pool:
+        return f"market_data.quote.{_token(message.pool)}"
+    return f"market_data.external_quote.{_token(message.provider)}"
+
+
 # Message class -> its subject, or what makes the subject from the message.
 _SUBJECTS: dict[str, str | Callable[[Any], str]] = {
     "Opportunity": "opportunity.found",
     "ExecutionPlan": "planned.plan",
     "PlanRefusal": "planned.refusal",
     "ExecutionResult": "executed.result",
-    "Quote": lambda message: f"market_data.quote.{_token(message.pool)}",
+    "Quote": _quote,
     "PoolState": _pool_state,
+    "PoolQuotes": lambda message: f"market_data.pool_quotes.{_token(message.pool)}",
+    "QuotesSettled": "market_data.settled",
+    "OraclePrice": lambda message: f"market_data.oracle.{_token(message.token)}",
     "SlotUpdate": "market_data.slot",
     "WorkerHealth": lambda message: f"metrics.health.{_token(message.worker)}",
     "ScanReport": "metrics.scan",
