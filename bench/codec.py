@@ -1,4 +1,4 @@
-"""Codec: an Opportunity of 20 fields with two legs, Python object <-> bytes, against what else there is.
+"""Codec: an Opportunity of 26 fields with two legs, Python object <-> bytes, against what else there is.
 
 Every contender handles the same 256 different messages, in turn, round after round; a figure is the median of its
 rounds, per message, the loop included. Only ours verifies what it reads. A decoded number of ours becomes a Python
@@ -20,7 +20,7 @@ import orjson
 
 from bench import official_opportunity as official
 from bench.report import Report, Row, row
-from pipeline.messages import Leg, Opportunity, Protocol
+from pipeline.messages import ConfidenceBand, Leg, Opportunity, Protocol
 
 MESSAGES = 256
 ROUNDS = 15
@@ -84,6 +84,12 @@ def _messages() -> list[Opportunity]:
                 found_ns=1_760_000_000_000_000_000 + draw.randrange(10**15),
                 expires_ns=1_760_000_000_000_000_000 + draw.randrange(10**15),
                 legs=(leg(one, other), leg(other, one)),
+                band=draw.choice([ConfidenceBand.EXECUTE, ConfidenceBand.VERIFY]),
+                age_factor=draw.random(),
+                hops_factor=0.6,
+                oracle_factor=draw.random(),
+                provider_factor=1.0,
+                slippage_factor=draw.random(),
             )
         )
     return found
@@ -91,8 +97,9 @@ def _messages() -> list[Opportunity]:
 
 def _values(message: Any) -> tuple[Any, ...]:
     """Return every field of an object with the attributes of an Opportunity, legs as tuples."""
-    legs = tuple(tuple(getattr(leg, field) for field in Leg.FIELDS) for leg in message.legs)
-    return (*(getattr(message, field) for field in Opportunity.FIELDS[:-1]), legs)
+    values = {field: getattr(message, field) for field in Opportunity.FIELDS}
+    values["legs"] = tuple(tuple(getattr(leg, field) for field in Leg.FIELDS) for leg in message.legs)
+    return tuple(values.values())
 
 
 def _read_all(get: Step, get_leg: Step, legs: Step) -> Step:
@@ -124,7 +131,7 @@ def run(rounds: int = ROUNDS) -> Report:
     """Measure, after asserting that every contender reads back what was written."""
     ours = _messages()
     leg_type = _struct("MsgspecLeg", ours[0].legs[0], protocol=int)
-    message_type = _struct("MsgspecOpportunity", ours[0], legs=GenericAlias(tuple, (leg_type, ...)))
+    message_type = _struct("MsgspecOpportunity", ours[0], legs=GenericAlias(tuple, (leg_type, ...)), band=int)
     packer, unpacker = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(message_type)
 
     buffers = [message.encode() for message in ours]
@@ -166,7 +173,7 @@ def run(rounds: int = ROUNDS) -> Report:
         rounds,
     )
     sizes = f"{len(buffers[0])} bytes; msgpack {len(packed[0])}, JSON {len(texts[0])}"
-    return {"bench": "codec", "what": f"Opportunity, 20 fields and two legs, {sizes}", "rows": _rows(taken)}
+    return {"bench": "codec", "what": f"Opportunity, 26 fields and two legs, {sizes}", "rows": _rows(taken)}
 
 
 def _rows(taken: dict[str, float]) -> list[Row]:
@@ -194,7 +201,7 @@ def _rows(taken: dict[str, float]) -> list[Row]:
 def _plain(message: Opportunity) -> dict[str, Any]:
     """Return a message as dictionaries, enumerations by number as the other contenders write them."""
     legs = [leg.to_dict() | {"protocol": int(leg.protocol)} for leg in message.legs]
-    return message.to_dict() | {"legs": legs}
+    return message.to_dict() | {"legs": legs, "band": int(message.band)}
 
 
 def _as_text(value: Any) -> Any:

@@ -63,6 +63,12 @@ def encode(message: Opportunity) -> bytes:
     Table.AddFoundNs(builder, message.found_ns)
     Table.AddExpiresNs(builder, message.expires_ns)
     Table.AddLegs(builder, vector)
+    Table.AddBand(builder, message.band)
+    Table.AddAgeFactor(builder, message.age_factor)
+    Table.AddHopsFactor(builder, message.hops_factor)
+    Table.AddOracleFactor(builder, message.oracle_factor)
+    Table.AddProviderFactor(builder, message.provider_factor)
+    Table.AddSlippageFactor(builder, message.slippage_factor)
     builder.Finish(Table.End(builder), file_identifier=b"OPPO")
     return bytes(builder.Output())
 
@@ -108,4 +114,10 @@ def read(data: bytes) -> tuple[Any, ...]:
         found.FoundNs(),
         found.ExpiresNs(),
         tuple(legs),
+        found.Band(),
+        found.AgeFactor(),
+        found.HopsFactor(),
+        found.OracleFactor(),
+        found.ProviderFactor(),
+        found.SlippageFactor(),
     )

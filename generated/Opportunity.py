@@ -217,7 +217,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
         return 0
 
-    # factor of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below
+    # factor 0..1 of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below
     # Opportunity
     def AgeFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(46))
@@ -225,7 +225,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the hops: 0.2 less for each
+    # factor 0..1 of the hops: 0.2 less for each
     # Opportunity
     def HopsFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(48))
@@ -233,7 +233,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the deviation from the oracle's price: 1 at none, 0 at 10 %
+    # factor 0..1 of the deviation from the oracle's price: 1 at none, 0 at 10 %
     # Opportunity
     def OracleFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(50))
@@ -241,7 +241,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the source: how often it answered well
+    # factor 0..1 of the source: how often it answered well
     # Opportunity
     def ProviderFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(52))
@@ -249,7 +249,7 @@ class Opportunity(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the expected against the quoted slippage
+    # factor 0..1 of the expected against the quoted slippage
     # Opportunity
     def SlippageFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(54))

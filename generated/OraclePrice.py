@@ -79,7 +79,7 @@ class OraclePrice(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
-    # who told it: "pyth", "hermes" or "simulated"
+    # name of the source, such as pyth
     # OraclePrice
     def Source(self) -> Optional[str]:
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
@@ -87,7 +87,7 @@ class OraclePrice(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
-    # price of one whole token in units of 10^exponent dollars; 0 where trading is halted or the price is not valid
+    # price of one whole token, a number of 10^exponent dollars; 0 where trading is halted or the price is not valid
     # OraclePrice
     def Price(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
@@ -95,7 +95,7 @@ class OraclePrice(object):
             return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
         return 0
 
-    # half width of the confidence interval, in the same units
+    # half width of the confidence interval, a number of 10^exponent dollars
     # OraclePrice
     def Confidence(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
@@ -103,7 +103,7 @@ class OraclePrice(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-    # decimal exponent of price and confidence
+    # decimal exponent of price and confidence, a number
     # OraclePrice
     def Exponent(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))

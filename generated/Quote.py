@@ -152,7 +152,7 @@ class Quote(object):
             return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
         return 0
 
-    # swaps on the way from token_in to token_out
+    # number of swaps on the way from token_in to token_out
     # Quote
     def Hops(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(34))
@@ -160,7 +160,7 @@ class Quote(object):
             return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
         return 0
 
-    # id of the route: 64 bits of BLAKE3 over its steps; 0 for none
+    # id of the route, a number: 64 bits of BLAKE3 over its steps; 0 for none
     # Quote
     def Route(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(36))
@@ -209,7 +209,7 @@ class Quote(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below
+    # factor 0..1 of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below
     # Quote
     def AgeFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(44))
@@ -217,7 +217,7 @@ class Quote(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the hops: 0.2 less for each
+    # factor 0..1 of the hops: 0.2 less for each
     # Quote
     def HopsFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(46))
@@ -225,7 +225,7 @@ class Quote(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the deviation from the oracle's price: 1 at none, 0 at 10 %
+    # factor 0..1 of the deviation from the oracle's price: 1 at none, 0 at 10 %
     # Quote
     def OracleFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(48))
@@ -233,7 +233,7 @@ class Quote(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the source: how often it answered well
+    # factor 0..1 of the source: how often it answered well
     # Quote
     def ProviderFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(50))
@@ -241,7 +241,7 @@ class Quote(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
-    # factor of the expected against the quoted slippage
+    # factor 0..1 of the expected against the quoted slippage
     # Quote
     def SlippageFactor(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(52))

@@ -38,7 +38,7 @@ class QuotedAmount(object):
             return bool(self._tab.Get(flatbuffers.number_types.BoolFlags, o + self._tab.Pos))
         return False
 
-    # position in the grid of amounts
+    # position in the grid of amounts, a number
     # QuotedAmount
     def AmountIndex(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))

@@ -87,7 +87,7 @@ class QuotesSettled(object):
             return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
         return 0
 
-    # PoolQuotes sent for it
+    # number of PoolQuotes sent for it
     # QuotesSettled
     def Pools(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))

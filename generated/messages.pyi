@@ -988,19 +988,19 @@ class Opportunity:
         """what the confidence allows"""
     @property
     def age_factor(self) -> float:
-        """factor of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below"""
+        """factor 0..1 of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below"""
     @property
     def hops_factor(self) -> float:
-        """factor of the hops: 0.2 less for each"""
+        """factor 0..1 of the hops: 0.2 less for each"""
     @property
     def oracle_factor(self) -> float:
-        """factor of the deviation from the oracle's price: 1 at none, 0 at 10 %"""
+        """factor 0..1 of the deviation from the oracle's price: 1 at none, 0 at 10 %"""
     @property
     def provider_factor(self) -> float:
-        """factor of the source: how often it answered well"""
+        """factor 0..1 of the source: how often it answered well"""
     @property
     def slippage_factor(self) -> float:
-        """factor of the expected against the quoted slippage"""
+        """factor 0..1 of the expected against the quoted slippage"""
     def replace(
         self,
         *,
@@ -1080,16 +1080,16 @@ class OraclePrice:
         """mint of the token"""
     @property
     def source(self) -> str:
-        """who told it: "pyth", "hermes" or "simulated""""
+        """name of the source, such as pyth"""
     @property
     def price(self) -> int:
-        """price of one whole token in units of 10^exponent dollars; 0 where trading is halted or the price is not valid"""
+        """price of one whole token, a number of 10^exponent dollars; 0 where trading is halted or the price is not valid"""
     @property
     def confidence(self) -> int:
-        """half width of the confidence interval, in the same units"""
+        """half width of the confidence interval, a number of 10^exponent dollars"""
     @property
     def exponent(self) -> int:
-        """decimal exponent of price and confidence"""
+        """decimal exponent of price and confidence, a number"""
     @property
     def published_ns(self) -> int:
         """market time at which the oracle published it, ns"""
@@ -1668,10 +1668,10 @@ class Quote:
         """market time of the pool state, ns"""
     @property
     def hops(self) -> int:
-        """swaps on the way from token_in to token_out"""
+        """number of swaps on the way from token_in to token_out"""
     @property
     def route(self) -> int:
-        """id of the route: 64 bits of BLAKE3 over its steps; 0 for none"""
+        """id of the route, a number: 64 bits of BLAKE3 over its steps; 0 for none"""
     @property
     def steps(self) -> tuple[RouteStep, ...]:
         """the steps of an external quote; empty for a quote of one pool"""
@@ -1683,19 +1683,19 @@ class Quote:
         """confidence in the quote, 0..1"""
     @property
     def age_factor(self) -> float:
-        """factor of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below"""
+        """factor 0..1 of the pool states' age: 1 when new, 0 at 60 s; 0 without data, like the four below"""
     @property
     def hops_factor(self) -> float:
-        """factor of the hops: 0.2 less for each"""
+        """factor 0..1 of the hops: 0.2 less for each"""
     @property
     def oracle_factor(self) -> float:
-        """factor of the deviation from the oracle's price: 1 at none, 0 at 10 %"""
+        """factor 0..1 of the deviation from the oracle's price: 1 at none, 0 at 10 %"""
     @property
     def provider_factor(self) -> float:
-        """factor of the source: how often it answered well"""
+        """factor 0..1 of the source: how often it answered well"""
     @property
     def slippage_factor(self) -> float:
-        """factor of the expected against the quoted slippage"""
+        """factor 0..1 of the expected against the quoted slippage"""
     @property
     def band(self) -> ConfidenceBand | int:
         """what the confidence allows"""
@@ -1760,7 +1760,7 @@ class QuotedAmount:
         """true when token a is given"""
     @property
     def amount_index(self) -> int:
-        """position in the grid of amounts"""
+        """position in the grid of amounts, a number"""
     @property
     def amount_in(self) -> int:
         """base units of the token given"""
@@ -1828,7 +1828,7 @@ class QuotesSettled:
         """market time of the slot, ns"""
     @property
     def pools(self) -> int:
-        """PoolQuotes sent for it"""
+        """number of PoolQuotes sent for it"""
     def replace(
         self,
         *,
