@@ -134,7 +134,7 @@ def band_of(value: float | None) -> ConfidenceBand:
 
 
 def staleness_of(age_ns: int | None) -> Staleness:
-    """Return the band of a state's age: fresh under 30 s, stale under 60 s, else very stale; so is one of no known age."""
+    """Return the band of a state's age: fresh under 30 s, stale under 60 s, else, or when not known, very stale."""
     if age_ns is None or not 0 <= age_ns < VERY_STALE_FROM_NS:
         return Staleness.VERY_STALE
     return Staleness.STALE if age_ns >= STALE_FROM_NS else Staleness.FRESH
