@@ -95,8 +95,16 @@ class QuotesSettled(object):
             return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
         return 0
 
+    # true when every pool that did not change is known to be as it was
+    # QuotesSettled
+    def Confirms(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
+        if o != 0:
+            return bool(self._tab.Get(flatbuffers.number_types.BoolFlags, o + self._tab.Pos))
+        return False
+
 def QuotesSettledStart(builder: flatbuffers.Builder):
-    builder.StartObject(8)
+    builder.StartObject(9)
 
 def Start(builder: flatbuffers.Builder):
     QuotesSettledStart(builder)
@@ -148,6 +156,12 @@ def QuotesSettledAddPools(builder: flatbuffers.Builder, pools: int):
 
 def AddPools(builder: flatbuffers.Builder, pools: int):
     QuotesSettledAddPools(builder, pools)
+
+def QuotesSettledAddConfirms(builder: flatbuffers.Builder, confirms: bool):
+    builder.PrependBoolSlot(8, confirms, 0)
+
+def AddConfirms(builder: flatbuffers.Builder, confirms: bool):
+    QuotesSettledAddConfirms(builder, confirms)
 
 def QuotesSettledEnd(builder: flatbuffers.Builder) -> int:
     return builder.EndObject()

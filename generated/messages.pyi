@@ -1804,6 +1804,7 @@ class QuotesSettled:
         slot: int = 0,
         market_ns: int = 0,
         pools: int = 0,
+        confirms: bool = False,
     ) -> Self: ...
     @property
     def id(self) -> str:
@@ -1829,6 +1830,9 @@ class QuotesSettled:
     @property
     def pools(self) -> int:
         """number of PoolQuotes sent for it"""
+    @property
+    def confirms(self) -> bool:
+        """true when every pool that did not change is known to be as it was"""
     def replace(
         self,
         *,
@@ -1840,6 +1844,7 @@ class QuotesSettled:
         slot: int = ...,
         market_ns: int = ...,
         pools: int = ...,
+        confirms: bool = ...,
     ) -> Self: ...
     def to_dict(self) -> dict[str, Any]: ...
     def encode(self) -> bytes: ...

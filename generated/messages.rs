@@ -500,8 +500,8 @@ part! {
 
 message! {
     /// Every PoolQuotes of a slot has been sent: the aggregator makes them visible at once.
-    QuotesSettled "QSET" slots 8 size 48
-    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', slot=0, market_ns=0, pools=0)" {
+    QuotesSettled "QSET" slots 9 size 49
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', slot=0, market_ns=0, pools=0, confirms=False)" {
         id: Text = (), slot 0 at 28;
         correlation_id: Text = (), slot 1 at 32;
         causation_id: Text = (), slot 2 at 36;
@@ -510,6 +510,7 @@ message! {
         slot: Scalar<u64> = 0, slot 5 at 12;
         market_ns: Scalar<i64> = 0, slot 6 at 20;
         pools: Scalar<u32> = 0, slot 7 at 44;
+        confirms: Scalar<bool> = false, slot 8 at 48;
     }
 }
 

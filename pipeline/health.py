@@ -7,7 +7,7 @@ import resource
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,6 +119,8 @@ class Health:
         self.permit_state = PermitState.HALTED
         self.permit_epoch = 0
         self.counters: Counters | None = None
+        # What a worker has to show beside the figures below: each yields Prometheus metric families when asked.
+        self.collectors: list[Callable[[], Iterable[Any]]] = []
         self.last: WorkerHealth | None = None
         self.bus_problems: Mapping[str, str] = {}
         self._missing: dict[str, str] = {}
@@ -270,6 +272,8 @@ class _Collector:
         )
         histogram.add_metric(labels, [*buckets, ("+Inf", health.latency.count)], health.latency.sum_ns / 1e9)
         yield histogram
+        for collect in health.collectors:
+            yield from collect()
 
 
 # What the health message has no field for.

@@ -63,11 +63,15 @@ def known_workers() -> list[str]:
 
 
 def find_worker(name: str) -> Run:
-    """Return a worker's `run` by the worker's name."""
-    module_name = _ELSEWHERE.get(name, f"workers.{name}.worker")
-    if re.fullmatch(r"[a-z][a-z0-9_]*", name) is None or name not in known_workers():
+    """Return a worker's `run` by the worker's name; `quote_core-local` is the quote core in the role `local`."""
+    folder, _, role = name.partition("-")
+    if re.fullmatch(r"[a-z][a-z0-9_]*", folder) is None or folder not in known_workers():
         raise UsageFailure(f"there is no worker {name!r}", f"workers: {', '.join(known_workers())}")
-    run: Run = importlib.import_module(module_name).run
+    module = importlib.import_module(_ELSEWHERE.get(folder, f"workers.{folder}.worker"))
+    roles: tuple[str, ...] = getattr(module, "ROLES", ())
+    if role not in ("", *roles) or name.endswith("-"):
+        raise UsageFailure(f"{folder} has no role {role!r}", f"roles: {', '.join(roles) or 'none'}")
+    run: Run = module.run
     return run
 
 

@@ -12,6 +12,13 @@ from pipeline.cli.output import JsonOption
 
 def worker(
     name: Annotated[str, typer.Argument(help="Worker name, such as planner.", show_default=False)],
+    role: Annotated[
+        str,
+        typer.Option(
+            help="Only this part of a worker that has several: quote_core has local, external, aggregator and all.",
+            show_default=False,
+        ),
+    ] = "all",
     parent: Annotated[int, typer.Option(hidden=True, help="Drain when this process ends.")] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -23,5 +30,6 @@ def worker(
     from pipeline.worker import find_worker, run_worker
 
     config = settings.config({"telemetry.log_format": "json"} if json else None)
-    find_worker(name)
-    raise typer.Exit(run_worker(name, config))
+    named = name if role == "all" else f"{name}-{role}"
+    find_worker(named)
+    raise typer.Exit(run_worker(named, config))
