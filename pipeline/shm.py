@@ -94,13 +94,13 @@ _FIELDS: Final = [
     ("quoted_ns", "<i8"),
     ("price_impact_bps", "<f8"),
     ("confidence", "<f8"),
-    ("oracle_price", "<i8"),
+    ("oracle_amount_out", "<u8"),
     ("route", "<u8"),
     ("fee_amount", "<u8"),
     ("batch", "<u8"),
     ("amount_index", "<u4"),
     ("hops", "<u4"),
-    ("reserved", "<u8"),
+    ("factors", "<u8"),
 ]
 
 _Opened = TypeVar("_Opened")

@@ -2,6 +2,7 @@
 
 mod codec;
 pub mod pools;
+pub mod quotes;
 pub mod search;
 mod shm;
 
@@ -13,6 +14,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     codec::register(module)?;
     pools::python::register(module)?;
+    quotes::python::register(module)?;
     search::python::register(module)?;
     shm::register(module)?;
     Ok(())

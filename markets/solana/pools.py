@@ -12,12 +12,34 @@ a swap. A state that can not be quoted to the last unit is refused (`PoolRefused
 program would fail for. `swap` gives the pool after it as well: its `accounts()` are the raw bytes with the swap written
 in. `snapshot` is the compact form that other processes quote from; it has no raw accounts.
 
+`quote_grids` quotes many amounts with many pools, both ways, in one call without the GIL: a `Grid` for each pool.
+
 `Searcher` holds pools by a small integer and finds two-leg cycles among them. A cycle starts in the first token of the
 settlement list that it contains.
 """
 
 from __future__ import annotations
 
-from pipeline._core import Candidate, CandidateLeg, Pool, PoolQuote, PoolRefused, QuoteError, Searcher
+from pipeline._core import (
+    Candidate,
+    CandidateLeg,
+    Grid,
+    Pool,
+    PoolQuote,
+    PoolRefused,
+    QuoteError,
+    Searcher,
+    quote_grids,
+)
 
-__all__ = ["Candidate", "CandidateLeg", "Pool", "PoolQuote", "PoolRefused", "QuoteError", "Searcher"]
+__all__ = [
+    "Candidate",
+    "CandidateLeg",
+    "Grid",
+    "Pool",
+    "PoolQuote",
+    "PoolRefused",
+    "QuoteError",
+    "Searcher",
+    "quote_grids",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 from shm_processes import Processes, table_of, write_when_told
 
+from pipeline.messages import ConfidenceBand
 from pipeline.shm import (
     QUOTE_VOID,
     QuoteTable,
     QuoteTableWriter,
     SharedMemoryError,
     SharedMemoryFull,
+    SharedMemoryIncompatible,
     Watch,
     as_array,
     open_when_there,
@@ -33,7 +36,22 @@ def test_an_entry_keeps_every_field(folder: Path) -> None:
         assert fresh is not None
         assert fresh.void
         assert fresh.staleness == QUOTE_VOID
-        writer.write(index, 2**64 - 1, 2**63, 11, -12, -0.5, 0.25, 2, 13, 14, -(2**63), 2**64 - 2, 3)
+        writer.write(
+            index,
+            2**64 - 1,
+            2**63,
+            11,
+            -12,
+            -0.5,
+            0.75,
+            2,
+            13,
+            14,
+            2**63 + 1,
+            2**64 - 2,
+            3,
+            (1, 0.8, 0.0, 0.5, 1 / 4095),
+        )
         writer.commit(11, -12)
         entry = table.read(index)
         assert entry is not None
@@ -42,15 +60,86 @@ def test_an_entry_keeps_every_field(folder: Path) -> None:
             "index": 0, "void": False, "pool": pool, "pair": pair, "token_in": sol, "token_out": usdc,
             "provider": local, "protocol": 3, "staleness": 2, "amount_index": 7, "amount_in": 2**64 - 1,
             "amount_out": 2**63, "slot": 11, "write_version": 13, "quoted_ns": -12, "price_impact_bps": -0.5,
-            "confidence": 0.25, "oracle_price": -(2**63), "route": 2**64 - 2, "fee_amount": 14, "hops": 3, "batch": 1,
+            "confidence": 0.75, "oracle_amount_out": 2**63 + 1, "route": 2**64 - 2, "fee_amount": 14, "hops": 3,
+            "batch": 1, "factors": (1.0, 3276 / 4095, 0.0, 2048 / 4095, 1 / 4095), "band": ConfidenceBand.VERIFY,
         }  # fmt: skip
         snapshot = table.snapshot()
         assert snapshot[index] == entry == snapshot[-1]
         record = as_array(snapshot)[index]
-        for name in set(fields) - {"index", "void"}:
+        for name in set(fields) - {"index", "void", "band", "factors"}:
             assert record[name] == fields[name], name
+        assert [int(record["factors"]) >> 12 * place & 4095 for place in range(6)] == [4095, 3276, 0, 2048, 1, 0]
         assert table.find(pool=pool) == table.find(token_in=sol, token_out=usdc, amount_index=7) == [index]
         assert table.find(token_in=usdc) == []
+
+
+def test_factors_are_five_shares_or_refused(folder: Path) -> None:
+    writer = table_of(folder / "quotes", 1)
+    table = QuoteTable(folder / "quotes")
+    writer.write(0, 1, 1, 1, 1, factors=(0.0, 0.25, 0.5, 0.75, 1.0))
+    first = table.read(0)
+    assert first is not None
+    assert first.factors == pytest.approx((0, 0.25, 0.5, 0.75, 1), abs=0.5 / 4095)
+    packed = int(as_array(table.snapshot())[0]["factors"])
+    writer.write(0, 1, 1, 1, 1, factors=packed)
+    again = table.read(0)
+    assert again is not None
+    assert again.factors == first.factors
+    for bad in ((1.001, 0, 0, 0, 0), (0, -1e-9, 0, 0, 0), (0, 0, 0, 0, math.nan)):
+        with pytest.raises(ValueError, match="factors are 0 to 1"):
+            writer.write(0, 1, 1, 1, 1, factors=bad)
+    assert table.read(0) == again
+
+
+@pytest.mark.parametrize(
+    ("confidence", "band"),
+    [
+        (1.0, ConfidenceBand.EXECUTE), (0.9, ConfidenceBand.EXECUTE), (math.nextafter(0.9, 0), ConfidenceBand.VERIFY),
+        (0.7, ConfidenceBand.VERIFY), (math.nextafter(0.7, 0), ConfidenceBand.CAUTIOUS), (0.5, ConfidenceBand.CAUTIOUS),
+        (math.nextafter(0.5, 0), ConfidenceBand.SKIP), (0.0, ConfidenceBand.SKIP), (math.nan, ConfidenceBand.SKIP),
+    ],
+)  # fmt: skip
+def test_bands(confidence: float, band: ConfidenceBand, folder: Path) -> None:
+    writer = table_of(folder / "quotes", 1)
+    writer.write(0, 1, 1, 1, 1, confidence=confidence)
+    entry = QuoteTable(folder / "quotes").read(0)
+    assert entry is not None
+    assert entry.band == band
+
+
+def test_a_revision_changes_what_is_said_of_a_quote_and_not_the_quote(folder: Path) -> None:
+    writer = table_of(folder / "quotes", 3)
+    writer.write(1, 10, 20, 30, 40, 1.5, 0.9, 0, 2, 3, 4, 5, 6, (1, 1, 1, 1, 1))
+    writer.write(2, 10, 20, 30, 40, staleness=QUOTE_VOID)
+    writer.commit(5, 50)
+    table = QuoteTable(folder / "quotes")
+    cursor = table.cursor()
+    writer.revise(1, 0.5, 1, (0.5, 1, 1, 1, 1))
+    writer.revise(2, 0.5, 1, 0)
+    writer.commit(6, 60)
+    assert cursor.poll() == (1,)
+    before = {"amount_in": 10, "amount_out": 20, "slot": 30, "quoted_ns": 40, "price_impact_bps": 1.5}
+    before |= {"write_version": 2, "fee_amount": 3, "oracle_amount_out": 4, "route": 5, "hops": 6}
+    entry, void = table.read(1), table.read(2)
+    assert entry is not None
+    assert void is not None
+    assert {name: getattr(entry, name) for name in before} == before
+    assert (entry.confidence, entry.staleness, entry.factors[0]) == (0.5, 1, 2048 / 4095)
+    assert void.void
+    with pytest.raises(SharedMemoryError, match="no entry 3"):
+        writer.revise(3, 0.5, 1, 0)
+
+
+def test_a_table_of_an_earlier_layout_is_replaced_when_told(folder: Path) -> None:
+    path = folder / "quotes"
+    table_of(path).close()
+    with path.open("r+b") as file:
+        file.seek(8)
+        file.write((1).to_bytes(8, "little"))
+    with pytest.raises(SharedMemoryIncompatible, match="layout 1; layout 2 expected"):
+        QuoteTableWriter(path)
+    writer = QuoteTableWriter(path, replace=True)
+    assert len(writer) == len(QuoteTable(path)) == 0
 
 
 def test_the_same_key_is_the_same_entry(folder: Path) -> None:

@@ -17,13 +17,13 @@ fn quote() -> Quote {
         quoted_ns: -7,
         price_impact_bps: -0.5,
         confidence: 0.25,
-        oracle_price: i64::MIN,
+        oracle_amount_out: u64::MAX - 1,
         route: 11,
         fee_amount: 12,
         batch: 13,
         amount_index: 0xF000_0001,
         hops: 0xF000_0002,
-        reserved: 14,
+        factors: 14,
     }
 }
 

@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyBufferError, PyIndexError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::super::table::{Content, ENTRY_WORDS, Quote, Snapshot, VOID};
+use super::super::table::{Content, ENTRY_WORDS, Quote, Snapshot, VOID, factors};
 
 /// One quote, as it stood in the table.
 #[pyclass(frozen, eq, module = "pipeline._core")]
@@ -37,6 +37,18 @@ macro_rules! getters {
                 self.quote.staleness == VOID
             }
 
+            /// What the confidence was weighed from: age, hops, oracle, provider, slippage; each 0 to 1, to a 4095th.
+            #[getter]
+            fn factors(&self) -> (f64, f64, f64, f64, f64) {
+                factors::unpack(self.quote.factors).into()
+            }
+
+            /// What the confidence allows, numbered as `ConfidenceBand`: skip 0, cautious 1, verify 2, execute 3.
+            #[getter]
+            fn band(&self) -> u8 {
+                factors::band(self.quote.confidence)
+            }
+
             $(
                 #[getter]
                 fn $name(&self) -> $type {
@@ -47,7 +59,7 @@ macro_rules! getters {
             fn __repr__(&self) -> String {
                 let mut text = format!("QuoteEntry(index={}", self.index);
                 $(text.push_str(&format!(", {}={:?}", stringify!($name), self.quote.$name));)*
-                text.push(')');
+                text.push_str(&format!(", factors={:?})", factors::unpack(self.quote.factors)));
                 text
             }
         }
@@ -70,7 +82,7 @@ getters! {
     quoted_ns: i64,
     price_impact_bps: f64,
     confidence: f64,
-    oracle_price: i64,
+    oracle_amount_out: u64,
     route: u64,
     fee_amount: u64,
     hops: u32,

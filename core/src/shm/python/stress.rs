@@ -20,9 +20,10 @@ fn uniform(number: u64) -> Quote {
         slot: number,
         write_version: number,
         quoted_ns: number.cast_signed(),
-        oracle_price: number.cast_signed(),
+        oracle_amount_out: number,
         route: number,
         fee_amount: number,
+        factors: number,
         ..Quote::default()
     }
 }
@@ -35,8 +36,10 @@ fn is_uniform(quote: &Quote) -> bool {
         quote.write_version,
         quote.route,
         quote.fee_amount,
-    ] == [number; 5]
-        && [quote.quoted_ns, quote.oracle_price] == [number.cast_signed(); 2]
+        quote.oracle_amount_out,
+        quote.factors,
+    ] == [number; 7]
+        && quote.quoted_ns == number.cast_signed()
 }
 
 /// Write an entry for some seconds. Returns the number of writes.

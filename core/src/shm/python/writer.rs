@@ -1,7 +1,9 @@
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 use super::super::directory::Kind;
-use super::super::table::{Plan, Quote, TableWriter};
+use super::super::table::{Plan, Quote, TableWriter, factors};
 use super::PathArgument;
 use super::exclusive::Exclusive;
 use super::integer::Word;
@@ -14,6 +16,23 @@ use super::integer::Word;
 #[pyclass(frozen, module = "pipeline._core")]
 pub struct QuoteTableWriter {
     inner: Exclusive<TableWriter>,
+}
+
+/// Five floats, or what they are packed into.
+pub struct Factors(u64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Factors {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if object.is_instance_of::<PyInt>() {
+            return Ok(Self(object.extract::<Word>()?.0));
+        }
+        let given: (f64, f64, f64, f64, f64) = object.extract()?;
+        factors::pack(given.into())
+            .map(Self)
+            .ok_or_else(|| PyValueError::new_err(format!("factors are 0 to 1, not {given:?}")))
+    }
 }
 
 impl QuoteTableWriter {
@@ -87,7 +106,7 @@ impl QuoteTableWriter {
     /// Write an entry. Whoever reads the entry sees it at once; waiting readers are told at the next `commit`.
     #[pyo3(signature = (
         index, amount_in, amount_out, slot, quoted_ns, price_impact_bps=0.0, confidence=0.0, staleness=0, write_version=Word(0),
-        fee_amount=Word(0), oracle_price=0, route=Word(0), hops=1
+        fee_amount=Word(0), oracle_amount_out=Word(0), route=Word(0), hops=1, factors=Factors(0)
     ))]
     #[inline]
     fn write(
@@ -103,9 +122,10 @@ impl QuoteTableWriter {
         staleness: u8,
         write_version: Word,
         fee_amount: Word,
-        oracle_price: i64,
+        oracle_amount_out: Word,
         route: Word,
         hops: u32,
+        factors: Factors,
     ) -> PyResult<()> {
         let quote = Quote {
             amount_in: amount_in.0,
@@ -117,12 +137,27 @@ impl QuoteTableWriter {
             staleness,
             write_version: write_version.0,
             fee_amount: fee_amount.0,
-            oracle_price,
+            oracle_amount_out: oracle_amount_out.0,
             route: route.0,
             hops,
+            factors: factors.0,
             ..Quote::default()
         };
         Ok(self.inner.with(py, |table| table.write(index.0, &quote))?)
+    }
+
+    /// Change what is said of a quote as time passes: its confidence, staleness and factors. A void entry stays void.
+    fn revise(
+        &self,
+        py: Python<'_>,
+        index: u64,
+        confidence: f64,
+        staleness: u8,
+        factors: Factors,
+    ) -> PyResult<()> {
+        Ok(self.inner.with(py, |table| {
+            table.revise(index, confidence, staleness, factors.0)
+        })?)
     }
 
     /// Make the batch written since the last commit known to waiting readers, whole, with its slot and market time.

@@ -2,6 +2,7 @@
 //!
 //! Lines of 16 words from the beginning: prefix (`file.rs`), counts, commit record, ring head, wake word; then directory, ring, entries.
 
+pub mod factors;
 mod reader;
 mod writer;
 
@@ -13,7 +14,7 @@ use super::file::{self, Layout, PREFIX_WORDS};
 use super::region::WORD;
 
 pub const MAGIC: u64 = file::magic(b"PLQUOTES");
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 pub const WHAT: &str = "quote table";
 /// Marks an entry whose amounts mean nothing: never written, or voided after its writer died in it.
 pub const VOID: u8 = 255;
@@ -50,13 +51,15 @@ pub struct Quote {
     pub quoted_ns: i64,
     pub price_impact_bps: f64,
     pub confidence: f64,
-    pub oracle_price: i64,
+    /// What `amount_in` is worth at the oracle's prices, in base units of the token out; 0 where no oracle says.
+    pub oracle_amount_out: u64,
     pub route: u64,
     pub fee_amount: u64,
     pub batch: u64,
     pub amount_index: u32,
     pub hops: u32,
-    pub reserved: u64,
+    /// The confidence's factors, packed (`factors.rs`).
+    pub factors: u64,
 }
 
 const _: () = assert!(
@@ -84,12 +87,12 @@ impl Quote {
             self.quoted_ns.cast_unsigned(),
             self.price_impact_bps.to_bits(),
             self.confidence.to_bits(),
-            self.oracle_price.cast_unsigned(),
+            self.oracle_amount_out,
             self.route,
             self.fee_amount,
             self.batch,
             u64::from(self.amount_index) | u64::from(self.hops) << 32,
-            self.reserved,
+            self.factors,
         ]
     }
 
@@ -111,13 +114,13 @@ impl Quote {
             quoted_ns: words[6].cast_signed(),
             price_impact_bps: f64::from_bits(words[7]),
             confidence: f64::from_bits(words[8]),
-            oracle_price: words[9].cast_signed(),
+            oracle_amount_out: words[9],
             route: words[10],
             fee_amount: words[11],
             batch: words[12],
             amount_index: words[13] as u32,
             hops: (words[13] >> 32) as u32,
-            reserved: words[14],
+            factors: words[14],
         }
     }
 

@@ -183,6 +183,36 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Change what is said of an entry's quote as time passes, and leave the quote. A void entry stays as it is.
+    pub fn revise(
+        &mut self,
+        index: u64,
+        confidence: f64,
+        staleness: u8,
+        factors: u64,
+    ) -> Result<(), ShmError> {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        if at >= self.known.len() {
+            return self.write(index, &Quote::default());
+        }
+        let mut words = [0; ENTRY_WORDS - 1];
+        // The writer's own words: nobody else writes them.
+        protocol::read_unprotected(entry(&self.mapped, &self.plan, at), &mut words);
+        let quote = Quote::from_words(&words);
+        if quote.staleness == VOID {
+            return Ok(());
+        }
+        self.write(
+            index,
+            &Quote {
+                confidence,
+                staleness,
+                factors,
+                ..quote
+            },
+        )
+    }
+
     #[inline]
     fn open_batch(&mut self) {
         if self.batch & 1 == 0 {
