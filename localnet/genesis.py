@@ -22,6 +22,7 @@ from localnet.layouts import (
     token_account,
     whirlpool,
 )
+from markets.solana.venues import whirlpool as whirlpool_venue
 from markets.tokens import LAMPORTS_PER_SOL, Pair, Registry, Token
 
 # Prices at the start: millionths of a dollar for one SOL, lamports for one whole staked token. Near what the market
@@ -209,7 +210,7 @@ def _whirlpool(listing: Listing, address: str, tokens: tuple[Token, Token], rati
     )
     arrays = [
         tick_array(
-            simulated_address(address, "ticks", start),
+            whirlpool_venue.tick_array(address, start),
             address,
             start,
             spacing,
