@@ -75,8 +75,16 @@ class AccountData(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
         return o == 0
 
+    # the account's balance; 0 where it was not told. Pools that hold SOL outside of token accounts need it
+    # AccountData
+    def Lamports(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(10))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
 def AccountDataStart(builder: flatbuffers.Builder):
-    builder.StartObject(3)
+    builder.StartObject(4)
 
 def Start(builder: flatbuffers.Builder):
     AccountDataStart(builder)
@@ -104,6 +112,12 @@ def AccountDataStartDataVector(builder, numElems: int) -> int:
 
 def StartDataVector(builder, numElems: int) -> int:
     return AccountDataStartDataVector(builder, numElems)
+
+def AccountDataAddLamports(builder: flatbuffers.Builder, lamports: int):
+    builder.PrependUint64Slot(3, lamports, 0)
+
+def AddLamports(builder: flatbuffers.Builder, lamports: int):
+    AccountDataAddLamports(builder, lamports)
 
 def AccountDataEnd(builder: flatbuffers.Builder) -> int:
     return builder.EndObject()

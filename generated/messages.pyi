@@ -136,6 +136,7 @@ class AccountData:
         address: str = "",
         owner: str = "",
         data: bytes = b"",
+        lamports: int = 0,
     ) -> Self: ...
     @property
     def address(self) -> str:
@@ -146,12 +147,16 @@ class AccountData:
     @property
     def data(self) -> bytes:
         """raw account bytes"""
+    @property
+    def lamports(self) -> int:
+        """the account's balance; 0 where it was not told. Pools that hold SOL outside of token accounts need it"""
     def replace(
         self,
         *,
         address: str = ...,
         owner: str = ...,
         data: bytes = ...,
+        lamports: int = ...,
     ) -> Self: ...
     def to_dict(self) -> dict[str, Any]: ...
     def __eq__(self, other: object, /) -> bool: ...

@@ -114,11 +114,12 @@ enumeration! {
 
 part! {
     /// One account, as the chain holds it.
-    AccountData slots 3 size 16
-    signature "(*, address='', owner='', data=b'')" {
-        address: Text = (), slot 0 at 4;
-        owner: Text = (), slot 1 at 8;
-        data: Blob = (), slot 2 at 12;
+    AccountData slots 4 size 24
+    signature "(*, address='', owner='', data=b'', lamports=0)" {
+        address: Text = (), slot 0 at 12;
+        owner: Text = (), slot 1 at 16;
+        data: Blob = (), slot 2 at 20;
+        lamports: Scalar<u64> = 0, slot 3 at 4;
     }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from markets.solana.pools import RawAccount
 from pipeline._core import Pool
 from pipeline.ids import deterministic_id
 from pipeline.messages import AccountData, PoolState, Protocol, SlotUpdate
@@ -22,7 +23,8 @@ class HeldState:
 @dataclass(frozen=True, slots=True)
 class _Keyframe:
     id: str
-    accounts: dict[str, bytes]
+    accounts: dict[str, tuple[bytes, int]]
+    """Data and lamports by address."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class Publication:
         """Return a pool's state with all of its accounts."""
         id_ = deterministic_id("pool-keyframe", held.pool.address, held.slot, held.write_version)
         accounts = held.pool.accounts()
-        self._keyframes[held.pool.address] = _Keyframe(id_, {address: bytes(data) for address, _, data in accounts})
+        self._keyframes[held.pool.address] = _Keyframe(id_, {account[0]: _content(account) for account in accounts})
         return self._message(held, id_, "", created_ns, accounts)
 
     def change(self, held: HeldState, created_ns: int) -> PoolState:
@@ -50,13 +52,14 @@ class Publication:
         if keyframe is None:
             return self.keyframe(held, created_ns)
         id_ = deterministic_id("pool-change", held.pool.address, held.slot, held.write_version)
-        differing = [account for account in held.pool.accounts() if keyframe.accounts.get(account[0]) != account[2]]
+        accounts = held.pool.accounts()
+        differing = [account for account in accounts if keyframe.accounts.get(account[0]) != _content(account)]
         return self._message(held, id_, keyframe.id, created_ns, differing)
 
     def resume(self, keyframe: PoolState) -> None:
         """Take over a keyframe that was published before this process began."""
         self._keyframes[keyframe.pool] = _Keyframe(
-            keyframe.id, {account.address: account.data for account in keyframe.accounts}
+            keyframe.id, {account.address: (account.data, account.lamports) for account in keyframe.accounts}
         )
 
     def slot(
@@ -75,7 +78,7 @@ class Publication:
         )
 
     def _message(
-        self, held: HeldState, id_: str, keyframe: str, created_ns: int, accounts: list[tuple[str, str, bytes]]
+        self, held: HeldState, id_: str, keyframe: str, created_ns: int, accounts: list[RawAccount]
     ) -> PoolState:
         return PoolState(
             id=id_,
@@ -89,5 +92,15 @@ class Publication:
             write_version=held.write_version,
             observed_ns=held.observed_ns,
             complete=not keyframe,
-            accounts=[AccountData(address=address, owner=owner, data=data) for address, owner, data in accounts],
+            accounts=[account_data(account) for account in accounts],
         )
+
+
+def _content(account: RawAccount) -> tuple[bytes, int]:
+    return bytes(account[2]), account[3] if len(account) == 4 else 0
+
+
+def account_data(account: RawAccount) -> AccountData:
+    """Return an account as a message tells it."""
+    data, lamports = _content(account)
+    return AccountData(address=account[0], owner=account[1], data=data, lamports=lamports)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from markets.solana.pools import RawAccount
 from pipeline._core import Pool
-from pipeline.messages import PoolState
+from pipeline.messages import AccountData, PoolState
 
 NS_PER_S = 1_000_000_000
 
@@ -95,10 +96,10 @@ def _order(state: PoolState) -> tuple[int, int]:
 
 def _parse(keyframe: PoolState, change: PoolState | None) -> Pool:
     newest = keyframe
-    accounts = {account.address: (account.address, account.owner, account.data) for account in keyframe.accounts}
+    accounts = {account.address: _raw(account) for account in keyframe.accounts}
     if change is not None and _order(change) > _order(keyframe):
         newest = change
-        accounts |= {account.address: (account.address, account.owner, account.data) for account in change.accounts}
+        accounts |= {account.address: _raw(account) for account in change.accounts}
     return Pool.parse(
         protocol=keyframe.protocol,
         address=keyframe.pool,
@@ -107,3 +108,9 @@ def _parse(keyframe: PoolState, change: PoolState | None) -> Pool:
         write_version=newest.write_version,
         unix_time=newest.observed_ns // NS_PER_S,
     )
+
+
+def _raw(account: AccountData) -> RawAccount:
+    if account.lamports:
+        return account.address, account.owner, account.data, account.lamports
+    return account.address, account.owner, account.data

@@ -314,12 +314,15 @@ class PoolQuote:
     @property
     def ticks_crossed(self) -> int: ...
 
+# Address, owner, data, and where it is known the balance in lamports.
+_RawAccount = tuple[str, str, bytes] | tuple[str, str, bytes, int]
+
 class Pool:
     @staticmethod
     def parse(
         protocol: int,
         address: str,
-        accounts: list[tuple[str, str, bytes]],
+        accounts: Sequence[_RawAccount],
         slot: int,
         write_version: int,
         unix_time: int,
@@ -347,7 +350,7 @@ class Pool:
     def swap(
         self, a_to_b: bool, amount: int, sqrt_price_limit: int = 0, exact_in: bool = True
     ) -> tuple[Pool, PoolQuote]: ...
-    def accounts(self) -> list[tuple[str, str, bytes]]: ...
+    def accounts(self) -> list[_RawAccount]: ...
     def info(self) -> dict[str, object]: ...
     def __eq__(self, other: object) -> bool: ...
 

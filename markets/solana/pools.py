@@ -40,6 +40,10 @@ __all__ = [
     "PoolQuote",
     "PoolRefused",
     "QuoteError",
+    "RawAccount",
     "Searcher",
     "quote_grids",
 ]
+
+RawAccount = tuple[str, str, bytes] | tuple[str, str, bytes, int]
+"""Address, owner, data, and where it is known the balance in lamports; pools give accounts back in the same form."""

@@ -145,7 +145,7 @@ def test_repr_can_be_read_back() -> None:
     legs = [Leg(protocol=Protocol.RAYDIUM_CPMM), Leg(protocol=99)]
     message = Opportunity(id="it's", legs=legs, confidence=0.25)
     assert eval(repr(message), vars(messages)) == message
-    assert repr(AccountData(data=b"\0")) == "AccountData(address='', owner='', data=b'\\x00')"
+    assert repr(AccountData(data=b"\0")) == "AccountData(address='', owner='', data=b'\\x00', lamports=0)"
 
 
 @pytest.mark.parametrize("message", [an_opportunity(), Leg(pool="x", protocol=77), PoolState(accounts=[AccountData()])])
@@ -162,7 +162,7 @@ def test_to_dict_is_what_json_holds() -> None:
     assert list(found) == list(PoolState.FIELDS)
     assert found["protocol"] == "WHIRLPOOL"
     assert found["complete"] is True
-    assert found["accounts"] == [{"address": "a", "owner": "", "data": "AP8Q"}]
+    assert found["accounts"] == [{"address": "a", "owner": "", "data": "AP8Q", "lamports": 0}]
     assert Leg(protocol=99).to_dict()["protocol"] == 99
 
 

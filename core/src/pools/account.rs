@@ -44,6 +44,8 @@ pub struct Account {
     pub owner: Pubkey,
     /// The raw bytes.
     pub data: Arc<[u8]>,
+    /// The balance; 0 where it was not told.
+    pub lamports: u64,
 }
 
 /// The account with this address; what it is for stands in the refusal.

@@ -34,6 +34,7 @@ fn account(address: Pubkey, owner: &str, length: usize, fields: &[(usize, &[u8])
         address,
         owner: Pubkey::parse(owner).expect("an address"),
         data: data.into(),
+        lamports: 0,
     }
 }
 

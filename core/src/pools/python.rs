@@ -49,6 +49,38 @@ impl From<Failure> for PyErr {
     }
 }
 
+/// An account as it comes from Python: address, owner, data, and where it is known the balance in lamports.
+#[derive(FromPyObject, IntoPyObject)]
+pub enum RawAccount<'py> {
+    Plain((String, String, Bound<'py, PyBytes>)),
+    Whole((String, String, Bound<'py, PyBytes>, u64)),
+}
+
+impl<'py> RawAccount<'py> {
+    fn read(self) -> Result<Account, Refused> {
+        let (address, owner, data, lamports) = match self {
+            Self::Plain((address, owner, data)) => (address, owner, data, 0),
+            Self::Whole(account) => account,
+        };
+        Ok(Account {
+            address: Pubkey::parse(&address)?,
+            owner: Pubkey::parse(&owner)?,
+            data: data.as_bytes().into(),
+            lamports,
+        })
+    }
+
+    /// In the form in which it was given.
+    fn of(py: Python<'py>, account: &Account) -> Self {
+        let (address, owner) = (account.address.to_string(), account.owner.to_string());
+        let data = PyBytes::new(py, &account.data);
+        match account.lamports {
+            0 => Self::Plain((address, owner, data)),
+            lamports => Self::Whole((address, owner, data, lamports)),
+        }
+    }
+}
+
 /// What a swap would move.
 #[pyclass(frozen, name = "PoolQuote", module = "pipeline._core")]
 #[derive(Clone)]
@@ -114,14 +146,14 @@ pub struct PyPool(pub Arc<Pool>);
 
 #[pymethods]
 impl PyPool {
-    /// Read a pool from `(address, owner, data)` accounts.
+    /// Read a pool from `(address, owner, data)` or `(address, owner, data, lamports)` accounts.
     #[staticmethod]
     #[pyo3(signature = (protocol, address, accounts, slot, write_version, unix_time))]
     fn parse(
         py: Python<'_>,
         protocol: i64,
         address: &str,
-        accounts: Vec<(String, String, Bound<'_, PyBytes>)>,
+        accounts: Vec<RawAccount<'_>>,
         slot: u64,
         write_version: u64,
         unix_time: i64,
@@ -136,14 +168,8 @@ impl PyPool {
         let address = Pubkey::parse(address)?;
         let accounts = accounts
             .into_iter()
-            .map(|(address, owner, data)| {
-                Ok(Account {
-                    address: Pubkey::parse(&address)?,
-                    owner: Pubkey::parse(&owner)?,
-                    data: data.as_bytes().into(),
-                })
-            })
-            .collect::<PyResult<Vec<_>>>()?;
+            .map(RawAccount::read)
+            .collect::<Result<Vec<_>, _>>()?;
         let clock = Clock {
             slot,
             write_version,
@@ -259,11 +285,8 @@ impl PyPool {
         Ok((Self(Arc::new(pool)), PyPoolQuote(movement)))
     }
 
-    /// The raw accounts, with every swap since `parse` written into them.
-    fn accounts<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<(String, String, Bound<'py, PyBytes>)>> {
+    /// The raw accounts in the form in which they were given, with every swap since `parse` written into them.
+    fn accounts<'py>(&self, py: Python<'py>) -> PyResult<Vec<RawAccount<'py>>> {
         let Some(accounts) = &self.0.accounts else {
             return Err(Refused {
                 reason: "no_accounts",
@@ -273,10 +296,7 @@ impl PyPool {
         };
         Ok(accounts
             .iter()
-            .map(|account| {
-                let data = PyBytes::new(py, &account.data);
-                (account.address.to_string(), account.owner.to_string(), data)
-            })
+            .map(|account| RawAccount::of(py, account))
             .collect())
     }
 
