@@ -33,10 +33,17 @@ class _PairState:
     not_before_ns: int = 0
     under_way: bool = False
     moved_bps: float = 0.0
-    rates: dict[tuple[str, str], Fraction] = field(default_factory=dict)
-    """Local price of each direction when the last quote was got, out per in."""
     local: dict[tuple[str, str], Fraction] = field(default_factory=dict)
-    """Local price of each direction now."""
+    """Local price of each direction now, out per in."""
+    rates: dict[tuple[str, str], Fraction] = field(default_factory=dict)
+    """The same when the last quote was asked for."""
+    at_begin: dict[tuple[str, str], Fraction] = field(default_factory=dict)
+    """The same when the quote that is under way was asked for."""
+
+    def moved(self) -> float:
+        """Return how far the local price is from where it was, the further of both directions, basis points."""
+        changes = (rate / self.rates[way] for way, rate in self.local.items() if way in self.rates)
+        return max((abs(float(change) - 1) * 10_000 for change in changes), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +81,8 @@ class Schedule:
         for state in self._by_direction.get(direction, ()):
             state.local[direction] = rate
             # The first price that is heard after a quote is what the next ones are held against.
-            quoted_at = state.rates.setdefault(direction, rate)
-            state.moved_bps = max(state.moved_bps, abs(float(rate / quoted_at) - 1) * 10_000)
+            state.rates.setdefault(direction, rate)
+            state.moved_bps = state.moved()
             if self._age(state) is not None and not self._stale(state):
                 good.append(state.pair)
         return good
@@ -101,15 +108,17 @@ class Schedule:
 
     def begin(self, pair: Pair) -> None:
         """Note that a pair is being asked for."""
-        self._pairs[pair].under_way = True
+        state = self._pairs[pair]
+        state.under_way = True
+        state.at_begin = dict(state.local)
 
     def got(self, pair: Pair, asked_ns: int) -> None:
-        """Note that both directions were answered; what moved since they were asked is not known to the quote."""
+        """Note that both directions were answered. What moved since they were asked for is held against them."""
         state = self._pairs[pair]
         state.under_way = False
         state.asked_ns = asked_ns
-        state.moved_bps = 0.0
-        state.rates = dict(state.local)
+        state.rates = state.at_begin
+        state.moved_bps = state.moved()
 
     def failed(self, pair: Pair) -> None:
         """Note that a pair was not answered whole: wait a little."""
