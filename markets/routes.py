@@ -6,6 +6,7 @@ route id in a quote always means the route it was given out for.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from blake3 import blake3
 
 from pipeline.messages import RouteStep
 
-MAX_STEPS = 16
+MAX_STEPS = 32
 """No route worth a trade is longer; a longer one is a provider's mistake."""
 MAX_TEXT = 256
 
@@ -73,6 +74,28 @@ class Route:
                 raw = text.encode()
                 parts += (struct.pack("<I", len(raw)), raw)
         return b"".join(parts)
+
+    @classmethod
+    def from_text(cls, text: str) -> Route:
+        """Return the route that `to_text` wrote.
+
+        Raises:
+            RouteRefused: if it is none.
+        """
+        try:
+            rows = json.loads(text)
+            steps = tuple(Step(*row) for row in rows)
+            whole = all(type(name) is str for row in rows for name in row)
+        except (ValueError, TypeError):
+            raise RouteRefused("no list of steps") from None
+        if not whole:
+            raise RouteRefused("a step has four names")
+        return cls(steps)
+
+    def to_text(self) -> str:
+        """Return the steps as JSON: what stores keep."""
+        rows = [(step.pool, step.venue, step.token_in, step.token_out) for step in self.steps]
+        return json.dumps(rows, separators=(",", ":"))
 
     @cached_property
     def route_id(self) -> int:
@@ -133,6 +156,10 @@ class RouteBook:
             raise RouteRefused(f"route id {route_id:016x} belongs to another route")
         self._routes.move_to_end(route_id)
         return route_id, False
+
+    def forget(self, route_id: int) -> None:
+        """Let go of a route: its id was found to belong to another."""
+        self._routes.pop(route_id, None)
 
     def get(self, route_id: int) -> Route | None:
         """Return the route of an id, if it is held; using it keeps it."""

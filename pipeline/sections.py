@@ -21,6 +21,8 @@ Natural = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Bps = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
+# 32 bytes in hex, as Pyth names its feeds.
+FeedId = Annotated[str, Field(pattern=r"^(0x)?[0-9a-fA-F]{64}$")]
 # One token of a NATS subject and a safe file name at once.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
 
@@ -114,7 +116,10 @@ class MarketSection(Section):
 class QuoteCoreSection(Section):
     """The quote core: which amounts are quoted, and how large its tables are."""
 
-    amounts: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=16)]
+    amounts: Annotated[tuple[Positive, ...], Field(min_length=2, max_length=64)]
+    source: Literal["stream", "rpc"]
+    rerate_ms: Positive
+    external_max_age_ms: Positive
     capacity: Annotated[int, Field(ge=16, le=65_536)]
     ring: Annotated[int, Field(ge=16, le=65_536)]
     publish_quotes: bool
@@ -313,6 +318,40 @@ class SupervisorSection(Section):
     stop_timeout_s: Seconds
 
 
+class OracleSection(Section):
+    """Prices by oracles: where they come from, and how old and uncertain they may be."""
+
+    sol_feed: FeedId
+    usdc_feed: FeedId
+    pyth_accounts: bool
+    pyth_program: str
+    pyth_push_program: str
+    hermes_url: SecretStr
+    hermes_key: SecretStr
+    poll_ms: Annotated[int, Field(ge=100, le=600_000)]
+    timeout_ms: Annotated[int, Field(ge=10, le=60_000)]
+    max_age_s: Seconds
+    max_interval_bps: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
+    rate_max_age_s: Seconds
+
+    @field_validator("hermes_url")
+    @classmethod
+    def _http(cls, url: SecretStr) -> SecretStr:
+        """Accept an HTTP address, or nothing."""
+        if url.get_secret_value() and not url.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("must be empty (not asked) or an address like https://host")
+        return url
+
+
+class RoutesSection(Section):
+    """Where routes are kept."""
+
+    hot: Annotated[int, Field(ge=16, le=1_000_000)]
+    redis_url: SecretStr
+    redis_keep_s: Positive
+    timeout_ms: Annotated[int, Field(ge=10, le=60_000)]
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -321,6 +360,8 @@ class Config(Section):
     shm: ShmSection
     market: MarketSection
     quote_core: QuoteCoreSection
+    oracle: OracleSection
+    routes: RoutesSection
     scanner: ScannerSection
     planner: PlannerSection
     executor: ExecutorSection

@@ -1,0 +1,208 @@
+"""Where routes are kept: hot in this process and in Redis where one is configured, for good in the SQL database.
+
+Whoever quotes calls `remember` and goes on: it never waits, and neither a dead database nor a dead Redis is noticed
+there. Each store has a task that writes in batches. What it could not take is tried again with growing waits; what does
+not fit the bounded queue meanwhile is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from markets.routes import Route, RouteBook, RouteRefused
+
+MAX_PENDING = 8192
+BATCH = 256
+FIRST_WAIT_S = 0.5
+MAX_WAIT_S = 30.0
+
+
+class StoreFailed(Exception):
+    """A store did not take or give a route; the message says why, without addresses or passwords."""
+
+
+class Store(Protocol):
+    """A place that keeps routes by id."""
+
+    name: str
+
+    async def write(self, routes: Sequence[Route], now_ns: int) -> list[int]:
+        """Keep routes; return the ids that another route already holds there, which were left as they are."""
+
+    async def read(self, route_id: int) -> Route | None:
+        """Return the route of an id, or None."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+@dataclass(slots=True)
+class StoreFigures:
+    """What happened to one store since the start."""
+
+    written: int = 0
+    failures: int = 0
+    dropped: int = 0
+    collisions: int = 0
+    hits: int = 0
+    misses: int = 0
+    error: str = ""
+    """Why it does not work now; empty while it does."""
+
+
+class _Writer:
+    """One store, its queue, and the task that empties it."""
+
+    def __init__(self, store: Store, timeout_s: float, clock: Callable[[], int], log_error: Callable[[str], None]):
+        self.store = store
+        self.figures = StoreFigures()
+        self.pending: dict[int, Route] = {}
+        self.refused: dict[int, bytes] = {}
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._log_error = log_error
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def put(self, route_id: int, route: Route) -> None:
+        if len(self.pending) >= MAX_PENDING:
+            self.pending.pop(next(iter(self.pending)))
+            self.figures.dropped += 1
+        self.pending[route_id] = route
+        self._idle.clear()
+        self._wake.set()
+
+    async def run(self) -> None:
+        wait_s = FIRST_WAIT_S
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self.pending:
+                batch = dict(list(self.pending.items())[:BATCH])
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        collided = await self.store.write(list(batch.values()), self._clock())
+                except (StoreFailed, TimeoutError) as error:
+                    self.failed(error)
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(2 * wait_s, MAX_WAIT_S)
+                    continue
+                wait_s = FIRST_WAIT_S
+                self.figures.error = ""
+                self.figures.written += len(batch) - len(collided)
+                self.figures.collisions += len(collided)
+                self.refused |= {route_id: batch[route_id].canonical for route_id in collided}
+                for route_id in batch:
+                    self.pending.pop(route_id, None)
+            self._idle.set()
+
+    def failed(self, error: BaseException) -> None:
+        self.figures.failures += 1
+        words = str(error) or f"no answer within {self._timeout_s:g} s"
+        if not self.figures.error:
+            self._log_error(f"{self.store.name}: {words}")
+        self.figures.error = words
+
+    async def read(self, route_id: int) -> Route | None:
+        if self.figures.error and self.pending:
+            return None  # known to be down: the writer's attempts tell when it is back
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                route = await self.store.read(route_id)
+        except (StoreFailed, TimeoutError) as error:
+            self.failed(error)
+            return None
+        if not self.pending:
+            self.figures.error = ""
+        if route is None or route.route_id != route_id:  # the second: somebody wrote there what is not ours
+            self.figures.misses += 1
+            return None
+        self.figures.hits += 1
+        return route
+
+    async def settled(self) -> None:
+        await self._idle.wait()
+
+
+class RouteStore:
+    """Every route that quotes name, by id."""
+
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        clock: Callable[[], int],
+        *,
+        capacity: int,
+        timeout_s: float = 1.0,
+        log_error: Callable[[str], None] = lambda _words: None,
+    ) -> None:
+        """Keep routes in these stores, asked in this order. `clock` is the wall clock in ns."""
+        self.book = RouteBook(capacity)
+        self._writers = [_Writer(store, timeout_s, clock, log_error) for store in stores]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin writing in the background."""
+        self._tasks = [
+            asyncio.create_task(writer.run(), name=f"routes-{writer.store.name}") for writer in self._writers
+        ]
+
+    async def close(self, within_s: float = 1.0) -> None:
+        """Write what is pending if the stores take it within that time, then let go of them."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                for writer in self._writers:
+                    await writer.settled()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            await writer.store.close()
+
+    def remember(self, route: Route) -> int:
+        """Return the route's id; it is written where it is not yet. Never waits.
+
+        Raises:
+            RouteRefused: if the id belongs to another route; it is counted, and the quote goes without a route.
+        """
+        for writer in self._writers:
+            # Empty but once in the life of a universe: a store holds another route under the id.
+            if writer.refused and writer.refused.get(route.route_id) == route.canonical:
+                self.book.forget(route.route_id)
+                raise RouteRefused(f"route id {route.route_id:016x} belongs to another route in {writer.store.name}")
+        route_id, new = self.book.add(route)
+        if new:
+            for writer in self._writers:
+                writer.put(route_id, route)
+        return route_id
+
+    async def find(self, route_id: int) -> Route | None:
+        """Return the route of an id from the first place that knows it; one that is too slow counts as not knowing."""
+        route = self.book.get(route_id)
+        if route is not None:
+            return route
+        for writer in self._writers:
+            route = await writer.read(route_id)
+            if route is not None:
+                with contextlib.suppress(RouteRefused):
+                    self.book.add(route)
+                return route
+        return None
+
+    @property
+    def collisions(self) -> int:
+        """Return how many routes were refused because their id was taken."""
+        return self.book.collisions + sum(writer.figures.collisions for writer in self._writers)
+
+    def figures(self) -> Mapping[str, StoreFigures]:
+        """Return what happened to each store."""
+        return {writer.store.name: writer.figures for writer in self._writers}
+
+    def pending(self) -> Mapping[str, int]:
+        """Return how many routes each store has yet to take."""
+        return {writer.store.name: len(writer.pending) for writer in self._writers}
