@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from markets.solana.venues import raydium_amm_v4, raydium_cpmm, whirlpool
+from markets.solana.venues import (
+    marinade,
+    meteora_damm_v2,
+    meteora_dlmm,
+    raydium_amm_v4,
+    raydium_clmm,
+    raydium_cpmm,
+    spl_stake_pool,
+    whirlpool,
+)
 from markets.solana.venues.shape import (
     Accounts,
     BadAccount,
@@ -24,6 +33,11 @@ _MODULES: tuple[Venue, ...] = (
     whirlpool,
     raydium_amm_v4,
     raydium_cpmm,
+    raydium_clmm,
+    meteora_dlmm,
+    meteora_damm_v2,
+    spl_stake_pool,
+    marinade,
 )
 
 VENUES: Mapping[Protocol, Venue] = MappingProxyType({module.PROTOCOL: module for module in _MODULES})

@@ -25,15 +25,16 @@ TOKEN_2022_PROGRAM = "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb"
 TOKEN_PROGRAMS = (TOKEN_PROGRAM, TOKEN_2022_PROGRAM)
 MEMO_PROGRAM = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 SYSTEM_PROGRAM = "11111111111111111111111111111111"
-NO_ADDRESS = SYSTEM_PROGRAM
-"""32 zero bytes: how programs write "none"."""
+STAKE_PROGRAM = "Stake11111111111111111111111111111111111111"
+CLOCK_SYSVAR = "SysvarC1ock11111111111111111111111111111111"
+STAKE_HISTORY_SYSVAR = "SysvarStakeHistory1111111111111111111111111"
+SLOTS_PER_EPOCH = 432_000
+"""Mainnet's schedule, as in the core."""
 
 Accounts = Mapping[str, tuple[str, bytes]]
 """What is known of the chain: (owner, data) by address."""
 
-Role = Literal[
-    "vault", "config", "mint", "tick_array", "bin_array", "bitmap", "oracle", "reserve", "validator_list", "clock"
-]
+Role = Literal["vault", "config", "mint", "tick_array", "bin_array", "bitmap", "oracle", "reserve"]
 
 
 class Refresh(Enum):
