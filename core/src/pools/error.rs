@@ -16,6 +16,8 @@ pub struct Refused {
 pub struct QuoteError {
     /// Stable name of the cause: the program's own error name in snake case where it has one.
     pub reason: &'static str,
+    /// True where a larger amount may succeed; else every larger one fails as well.
+    pub too_small: bool,
 }
 
 impl fmt::Display for Refused {
@@ -40,5 +42,16 @@ pub fn refuse<T>(reason: &'static str, detail: impl Into<String>) -> Result<T, R
 
 /// Name the cause of a failed quote.
 pub const fn quote_error(reason: &'static str) -> QuoteError {
-    QuoteError { reason }
+    QuoteError {
+        reason,
+        too_small: false,
+    }
+}
+
+/// Name the cause of a quote that fails because its amount is worth nothing.
+pub const fn too_small(reason: &'static str) -> QuoteError {
+    QuoteError {
+        reason,
+        too_small: true,
+    }
 }

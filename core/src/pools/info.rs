@@ -1,49 +1,44 @@
 //! What a pool's quotes go by, for people and tests.
 
+use pyo3::conversion::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{Pool, Venue};
+use super::Pool;
+
+/// Collects named figures.
+pub struct Info<'py> {
+    figures: Bound<'py, PyDict>,
+    failure: Option<PyErr>,
+}
+
+impl<'py> Info<'py> {
+    /// Name a figure: anything that Python has a type for.
+    pub fn put(&mut self, name: &str, value: impl IntoPyObjectExt<'py>) -> &mut Self {
+        let put = value
+            .into_bound_py_any(self.figures.py())
+            .and_then(|value| self.figures.set_item(name, value));
+        if let Err(failure) = put {
+            self.failure.get_or_insert(failure);
+        }
+        self
+    }
+}
 
 /// Name the figures of a pool. Rates keep the unit of the program they come from, named in the key.
 pub fn describe<'py>(py: Python<'py>, pool: &Pool) -> PyResult<Bound<'py, PyDict>> {
-    let info = PyDict::new(py);
-    info.set_item("protocol", pool.protocol().name())?;
-    match &pool.venue {
-        Venue::Whirlpool(pool) => {
-            info.set_item("tick_spacing", pool.tick_spacing)?;
-            info.set_item("fee_rate_e6", pool.fee_rate)?;
-            info.set_item("protocol_fee_rate_bps", pool.protocol_fee_rate)?;
-            info.set_item("liquidity", pool.liquidity)?;
-            info.set_item("sqrt_price", pool.sqrt_price)?;
-            info.set_item("tick", pool.tick)?;
-            let ticks: Vec<(i32, i128)> = pool
-                .ticks
-                .iter()
-                .map(|tick| (tick.index, tick.liquidity_net))
-                .collect();
-            info.set_item("ticks", ticks)?;
-            info.set_item("adaptive_fee", pool.adaptive.is_some())?;
-        }
-        Venue::RaydiumV4(pool) => {
-            info.set_item("reserves", pool.reserves(true))?;
-            info.set_item("owed", (pool.owed_a, pool.owed_b))?;
-            info.set_item("fee_numerator", pool.fee_numerator)?;
-            info.set_item("fee_denominator", pool.fee_denominator)?;
-        }
-        Venue::RaydiumCpmm(pool) => {
-            info.set_item("reserves", pool.reserves(true))?;
-            info.set_item("owed", (pool.owed[0], pool.owed[1]))?;
-            info.set_item("trade_fee_rate_e6", pool.trade_fee_rate)?;
-            info.set_item("protocol_fee_rate_e6", pool.protocol_fee_rate)?;
-            info.set_item("fund_fee_rate_e6", pool.fund_fee_rate)?;
-            info.set_item("creator_fee_rate_e6", pool.creator_fee_rate)?;
-            info.set_item("creator_fee_on", pool.creator_fee_on)?;
-        }
-    }
-    let fees = pool
+    let mut info = Info {
+        figures: PyDict::new(py),
+        failure: None,
+    };
+    info.put("protocol", pool.family().name);
+    pool.venue.info(&mut info);
+    let [a, b] = pool
         .transfer_fees()
         .map(|fee| fee.map(|fee| (fee.basis_points, fee.maximum)));
-    info.set_item("transfer_fees", (fees[0], fees[1]))?;
-    Ok(info)
+    info.put("transfer_fees", (a, b));
+    match info.failure {
+        Some(failure) => Err(failure),
+        None => Ok(info.figures),
+    }
 }

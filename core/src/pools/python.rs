@@ -9,7 +9,8 @@ use pyo3::types::PyBytes;
 
 use super::account::{Account, Pubkey};
 use super::error::{QuoteError as Failure, Refused};
-use super::{Clock, Movement, Order, Pool, Protocol, snapshot};
+use super::venue::Family;
+use super::{Clock, Movement, Order, Pool, snapshot};
 
 create_exception!(
     pipeline._core,
@@ -158,7 +159,7 @@ impl PyPool {
         write_version: u64,
         unix_time: i64,
     ) -> PyResult<Self> {
-        let Some(protocol) = u8::try_from(protocol).ok().and_then(Protocol::of) else {
+        let Some(family) = u8::try_from(protocol).ok().and_then(Family::of) else {
             return Err(Refused {
                 reason: "unknown_protocol",
                 detail: format!("protocol {protocol} is not one that can be quoted"),
@@ -175,7 +176,7 @@ impl PyPool {
             write_version,
             unix_time,
         };
-        let pool = py.detach(|| Pool::parse(protocol, address, accounts, clock))?;
+        let pool = py.detach(|| Pool::parse(family, address, accounts, clock))?;
         Ok(Self(Arc::new(pool)))
     }
 
@@ -196,7 +197,7 @@ impl PyPool {
 
     #[getter]
     fn protocol(&self) -> u8 {
-        self.0.protocol() as u8
+        self.0.venue.protocol() as u8
     }
 
     #[getter]
@@ -308,13 +309,13 @@ impl PyPool {
     fn __eq__(&self, other: &Self) -> bool {
         self.0.address == other.0.address
             && self.0.clock == other.0.clock
-            && self.0.venue == other.0.venue
+            && *self.0.venue == *other.0.venue
     }
 
     fn __repr__(&self) -> String {
         format!(
             "Pool({} {}, slot {})",
-            self.0.protocol().name(),
+            self.0.family().name,
             self.0.address,
             self.0.clock.slot
         )

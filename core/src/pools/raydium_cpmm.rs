@@ -1,9 +1,16 @@
 //! Raydium CPMM: constant product over two vaults, less the fees that the pool still owes.
 
+use std::sync::Arc;
+
+use ruint::aliases::U256;
+
 use super::account::{self, Account, Pubkey, bytes_at, key_at, put, u8_at, u64_at};
-use super::error::{QuoteError, Refused, quote_error, refuse};
+use super::error::{QuoteError, Refused, quote_error, refuse, too_small};
+use super::info::Info;
+use super::snapshot::{Reader, Writer};
 use super::token::{self, TransferFee};
-use super::{Clock, Movement, Order};
+use super::venue::{Family, Protocol, Venue};
+use super::{Clock, Movement, Order, constant_product};
 
 pub const PROGRAM: &str = "CPMMoo8L3F4NbTegBCKVNunggL7H1ZpdTHKxQB5qKP1C";
 const POOL_DISCRIMINATOR: [u8; 8] = [0xf7, 0xed, 0xe3, 0xf5, 0xd7, 0xc3, 0xde, 0x46];
@@ -32,6 +39,15 @@ mod config {
     pub const FUND_FEE: usize = 28;
     pub const CREATOR_FEE: usize = 108;
 }
+
+pub const FAMILY: Family = Family {
+    protocol: Protocol::RaydiumCpmm,
+    name: "raydium_cpmm",
+    parse: |address, accounts, clock| Ok(Arc::new(RaydiumCpmm::parse(address, accounts, clock)?)),
+    read: |input, mints| Ok(Arc::new(RaydiumCpmm::read(input, mints)?)),
+    #[cfg(test)]
+    samples: tests::samples,
+};
 
 /// Everything a CPMM pool's swaps depend on. Rates are millionths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,9 +212,20 @@ impl RaydiumCpmm {
         }
     }
 
-    /// Compute a swap without changing anything.
-    pub fn quote(&self, order: Order) -> Result<Movement, QuoteError> {
-        Ok(self.execute(order)?.0)
+    fn read(input: &mut Reader<'_>, mints: [Pubkey; 2]) -> Result<Self, Refused> {
+        let this = Self {
+            mints,
+            vaults: input.u64s()?,
+            owed: input.u64s()?,
+            trade_fee_rate: input.u64()?,
+            protocol_fee_rate: input.u64()?,
+            fund_fee_rate: input.u64()?,
+            creator_fee_rate: input.u64()?,
+            creator_fee_on: input.u8()?,
+            transfer_fees: [input.transfer_fee()?, input.transfer_fee()?],
+        };
+        this.check()?;
+        Ok(this)
     }
 
     fn execute(&self, order: Order) -> Result<(Movement, Fees), QuoteError> {
@@ -220,7 +247,7 @@ impl RaydiumCpmm {
         let on_input = self.creator_on_input(a_to_b);
         if on_input && trade_rate + creator_rate == 0 {
             // The program divides the fee by the sum of both rates.
-            return Err(quote_error("zero_trading_tokens"));
+            return Err(too_small("zero_trading_tokens"));
         }
         let input_rate = trade_rate + if on_input { creator_rate } else { 0 };
         let (fee_in, fee_out) = (self.transfer_fees[side_in], self.transfer_fees[side_out]);
@@ -228,7 +255,7 @@ impl RaydiumCpmm {
         let (entered, net, swapped, left) = if order.exact_in {
             let entered = u128::from(fee_in.map_or(order.amount, |fee| fee.after(order.amount)));
             if entered == 0 {
-                return Err(quote_error("zero_tradable_amount"));
+                return Err(too_small("zero_tradable_amount"));
             }
             let net = entered - (entered * input_rate).div_ceil(UNIT);
             let swapped = y * net / (x + net);
@@ -265,7 +292,7 @@ impl RaydiumCpmm {
         };
         let received = fee_out.map_or(vault_out, |fee| fee.after(vault_out));
         if sent == 0 || received == 0 {
-            return Err(quote_error("zero_trading_tokens"));
+            return Err(too_small("zero_trading_tokens"));
         }
         self.vaults[side_in].checked_add(vault_in).ok_or(OVERFLOW)?;
         let total_fee = entered - net;
@@ -285,7 +312,7 @@ impl RaydiumCpmm {
             creator: narrow(creator)?,
             creator_on_input: on_input,
         };
-        let mut movement = Movement::constant_product(
+        let mut movement = constant_product::movement(
             a_to_b,
             (given, taken),
             vault_in,
@@ -297,15 +324,28 @@ impl RaydiumCpmm {
         movement.vault_out = vault_out;
         Ok((movement, fees))
     }
+}
 
-    /// Compute a swap and the pool after it; write pool and vaults when there are accounts.
-    pub fn swap(
+impl Venue for RaydiumCpmm {
+    fn protocol(&self) -> Protocol {
+        FAMILY.protocol
+    }
+
+    fn mints(&self) -> (Pubkey, Pubkey) {
+        (self.mints[0], self.mints[1])
+    }
+
+    fn quote(&self, order: Order, _: Clock) -> Result<Movement, QuoteError> {
+        Ok(self.execute(order)?.0)
+    }
+
+    fn swap(
         &self,
         address: Pubkey,
         order: Order,
         accounts: Option<&mut Vec<Account>>,
         clock: Clock,
-    ) -> Result<(Self, Movement), QuoteError> {
+    ) -> Result<(Arc<dyn Venue>, Movement), QuoteError> {
         const OVERFLOW: QuoteError = quote_error("overflow");
         let (movement, fees) = self.execute(order)?;
         let (side_in, side_out) = if order.a_to_b { (0, 1) } else { (1, 0) };
@@ -352,11 +392,75 @@ impl RaydiumCpmm {
             token::move_balance(accounts, vault_in, movement.vault_in, true)?;
             token::move_balance(accounts, vault_out, movement.vault_out, false)?;
         }
-        Ok((next, movement))
+        Ok((Arc::new(next), movement))
+    }
+
+    fn marginal_rate(&self, a_to_b: bool, after: Option<&Movement>, _: Clock) -> (U256, U256) {
+        constant_product::marginal_rate(self.reserves(a_to_b), self.kept(a_to_b), after)
+    }
+
+    fn transfer_fees(&self) -> [Option<TransferFee>; 2] {
+        self.transfer_fees
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.u64s(&self.vaults)
+            .u64s(&self.owed)
+            .u64s(&[self.trade_fee_rate, self.protocol_fee_rate])
+            .u64s(&[self.fund_fee_rate, self.creator_fee_rate])
+            .u8(self.creator_fee_on)
+            .transfer_fee(self.transfer_fees[0])
+            .transfer_fee(self.transfer_fees[1]);
+    }
+
+    fn info(&self, out: &mut Info<'_>) {
+        out.put("reserves", self.reserves(true))
+            .put("owed", (self.owed[0], self.owed[1]))
+            .put("trade_fee_rate_e6", self.trade_fee_rate)
+            .put("protocol_fee_rate_e6", self.protocol_fee_rate)
+            .put("fund_fee_rate_e6", self.fund_fee_rate)
+            .put("creator_fee_rate_e6", self.creator_fee_rate)
+            .put("creator_fee_on", self.creator_fee_on);
     }
 }
 
 /// The least amount of which `amount` is left after a fee.
 fn before_fee(amount: u128, rate: u128) -> u128 {
     (amount * UNIT).div_ceil(UNIT - rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pools::testing::{CONFIG, MINTS, POOL, VAULTS, account, vault};
+
+    pub fn samples() -> Vec<Vec<Account>> {
+        let pool = account(
+            POOL,
+            PROGRAM,
+            POOL_LENGTH,
+            &[
+                (0, &POOL_DISCRIMINATOR),
+                (pool::CONFIG, &CONFIG.0),
+                (pool::VAULTS[0], &VAULTS[0].0),
+                (pool::VAULTS[1], &VAULTS[1].0),
+                (pool::MINTS[0], &MINTS[0].0),
+                (pool::MINTS[1], &MINTS[1].0),
+                (pool::CREATOR_FEE_ENABLED, &[1]),
+            ],
+        );
+        let config = account(
+            CONFIG,
+            PROGRAM,
+            CONFIG_LENGTH,
+            &[
+                (0, &CONFIG_DISCRIMINATOR),
+                (config::TRADE_FEE, &2_500u64.to_le_bytes()),
+                (config::PROTOCOL_FEE, &120_000u64.to_le_bytes()),
+                (config::FUND_FEE, &40_000u64.to_le_bytes()),
+                (config::CREATOR_FEE, &500u64.to_le_bytes()),
+            ],
+        );
+        vec![vec![pool, config, vault(0), vault(1)]]
+    }
 }

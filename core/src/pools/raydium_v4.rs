@@ -1,8 +1,15 @@
 //! Raydium AMM v4: constant product over two vaults, less the profit that the pool still owes its owner.
 
+use std::sync::Arc;
+
+use ruint::aliases::U256;
+
 use super::account::{self, Account, Pubkey, key_at, u64_at};
-use super::error::{QuoteError, Refused, quote_error, refuse};
-use super::{Clock, Movement, Order, token};
+use super::error::{QuoteError, Refused, quote_error, refuse, too_small};
+use super::info::Info;
+use super::snapshot::{Reader, Writer};
+use super::venue::{Family, Protocol, Venue};
+use super::{Clock, Movement, Order, constant_product, token};
 
 pub const PROGRAM: &str = "675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8";
 const LENGTH: usize = 752;
@@ -19,6 +26,15 @@ const PC_MINT: usize = 432;
 
 const SWAP_ONLY: u64 = 6;
 const WAITING_TRADE: u64 = 7;
+
+pub const FAMILY: Family = Family {
+    protocol: Protocol::RaydiumV4,
+    name: "raydium_amm_v4",
+    parse: |address, accounts, clock| Ok(Arc::new(RaydiumV4::parse(address, accounts, clock)?)),
+    read: |input, mints| Ok(Arc::new(RaydiumV4::read(input, mints)?)),
+    #[cfg(test)]
+    samples: tests::samples,
+};
 
 /// Everything an AMM v4 pool's swaps depend on. Token a is the coin, token b the pc.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,8 +128,32 @@ impl RaydiumV4 {
         if a_to_b { (a, b) } else { (b, a) }
     }
 
-    /// Compute a swap without changing anything.
-    pub fn quote(&self, order: Order) -> Result<Movement, QuoteError> {
+    fn read(input: &mut Reader<'_>, [mint_a, mint_b]: [Pubkey; 2]) -> Result<Self, Refused> {
+        let this = Self {
+            mint_a,
+            mint_b,
+            vault_a: input.u64()?,
+            vault_b: input.u64()?,
+            owed_a: input.u64()?,
+            owed_b: input.u64()?,
+            fee_numerator: input.u64()?,
+            fee_denominator: input.u64()?,
+        };
+        this.check()?;
+        Ok(this)
+    }
+}
+
+impl Venue for RaydiumV4 {
+    fn protocol(&self) -> Protocol {
+        FAMILY.protocol
+    }
+
+    fn mints(&self) -> (Pubkey, Pubkey) {
+        (self.mint_a, self.mint_b)
+    }
+
+    fn quote(&self, order: Order, _: Clock) -> Result<Movement, QuoteError> {
         const OVERFLOW: QuoteError = quote_error("overflow");
         if order.sqrt_price_limit != 0 {
             return Err(quote_error("price_limit_unsupported"));
@@ -141,7 +181,7 @@ impl RaydiumV4 {
             (gross.div_ceil(denominator - numerator), net, amount)
         };
         if amount_in == 0 || amount_out == 0 {
-            return Err(quote_error("invalid_input"));
+            return Err(too_small("invalid_input"));
         }
         let (amount_in, amount_out) = (
             u64::try_from(amount_in).map_err(|_| OVERFLOW)?,
@@ -153,7 +193,7 @@ impl RaydiumV4 {
             self.vault_b
         };
         vault.checked_add(amount_in).ok_or(OVERFLOW)?;
-        Ok(Movement::constant_product(
+        Ok(constant_product::movement(
             order.a_to_b,
             (given, taken),
             amount_in,
@@ -162,14 +202,14 @@ impl RaydiumV4 {
         ))
     }
 
-    /// Compute a swap and the pool after it; write the vaults when there are accounts.
-    pub fn swap(
+    fn swap(
         &self,
         address: Pubkey,
         order: Order,
         accounts: Option<&mut Vec<Account>>,
-    ) -> Result<(Self, Movement), QuoteError> {
-        let movement = self.quote(order)?;
+        clock: Clock,
+    ) -> Result<(Arc<dyn Venue>, Movement), QuoteError> {
+        let movement = self.quote(order, clock)?;
         let mut next = self.clone();
         let (vault_in, vault_out) = if order.a_to_b {
             (&mut next.vault_a, &mut next.vault_b)
@@ -194,6 +234,51 @@ impl RaydiumV4 {
             token::move_balance(accounts, vault(at_in)?, movement.vault_in, true)?;
             token::move_balance(accounts, vault(at_out)?, movement.vault_out, false)?;
         }
-        Ok((next, movement))
+        Ok((Arc::new(next), movement))
+    }
+
+    fn marginal_rate(&self, a_to_b: bool, after: Option<&Movement>, _: Clock) -> (U256, U256) {
+        let share = (
+            self.fee_denominator - self.fee_numerator,
+            self.fee_denominator,
+        );
+        constant_product::marginal_rate(self.reserves(a_to_b), share, after)
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.u64s(&[self.vault_a, self.vault_b, self.owed_a, self.owed_b])
+            .u64s(&[self.fee_numerator, self.fee_denominator]);
+    }
+
+    fn info(&self, out: &mut Info<'_>) {
+        out.put("reserves", self.reserves(true))
+            .put("owed", (self.owed_a, self.owed_b))
+            .put("fee_numerator", self.fee_numerator)
+            .put("fee_denominator", self.fee_denominator);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pools::testing::{MINTS, POOL, VAULTS, account, vault};
+
+    pub fn samples() -> Vec<Vec<Account>> {
+        let pool = account(
+            POOL,
+            PROGRAM,
+            LENGTH,
+            &[
+                (STATUS, &SWAP_ONLY.to_le_bytes()),
+                (SWAP_FEE_NUMERATOR, &25u64.to_le_bytes()),
+                (SWAP_FEE_DENOMINATOR, &10_000u64.to_le_bytes()),
+                (NEED_TAKE_PNL_COIN, &77u64.to_le_bytes()),
+                (COIN_VAULT, &VAULTS[0].0),
+                (PC_VAULT, &VAULTS[1].0),
+                (COIN_MINT, &MINTS[0].0),
+                (PC_MINT, &MINTS[1].0),
+            ],
+        );
+        vec![vec![pool, vault(0), vault(1)]]
     }
 }

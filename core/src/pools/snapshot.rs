@@ -2,120 +2,108 @@
 
 use super::account::{Pubkey, bytes_at};
 use super::error::{Refused, refuse};
-use super::raydium_cpmm::RaydiumCpmm;
-use super::raydium_v4::RaydiumV4;
 use super::token::TransferFee;
-use super::whirlpool::Whirlpool;
-use super::whirlpool::adaptive::Adaptive;
-use super::whirlpool::layout::Tick;
-use super::whirlpool::tick_math::{MAX_TICK, MIN_TICK, sqrt_price_of_tick};
-use super::{Clock, Pool, Protocol, Venue};
+use super::venue::Family;
+use super::{Clock, Pool};
 
 const MAGIC: [u8; 4] = *b"PSN2";
 /// What fits into one slot of shared memory.
 pub const LIMIT: usize = 64 * 1024;
 
+/// What venues write themselves to, little-endian.
 #[derive(Default)]
-struct Writer(Vec<u8>);
+pub struct Writer(Vec<u8>);
 
-impl Writer {
-    fn put(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn numbers(&mut self, values: &[u64]) -> &mut Self {
-        for value in values {
-            self.put(&value.to_le_bytes());
-        }
-        self
-    }
-
-    fn adaptive(&mut self, adaptive: Option<&Adaptive>) -> &mut Self {
-        let Some(adaptive) = adaptive else {
-            return self.put(&[0]);
-        };
-        self.put(&[1])
-            .put(&adaptive.filter_period.to_le_bytes())
-            .put(&adaptive.decay_period.to_le_bytes())
-            .put(&adaptive.reduction_factor.to_le_bytes())
-            .put(&adaptive.control_factor.to_le_bytes())
-            .put(&adaptive.max_accumulator.to_le_bytes())
-            .put(&adaptive.group_ticks.to_le_bytes())
-            .put(&adaptive.major_swap_ticks.to_le_bytes())
-            .numbers(&[adaptive.reference_updated, adaptive.last_major_swap])
-            .put(&adaptive.volatility_reference.to_le_bytes())
-            .put(&adaptive.group_reference.to_le_bytes())
-            .put(&adaptive.accumulator.to_le_bytes())
-    }
-
-    fn transfer_fee(&mut self, fee: Option<TransferFee>) -> &mut Self {
-        let fee = fee.unwrap_or(TransferFee {
-            basis_points: 0,
-            maximum: 0,
-        });
-        self.put(&fee.basis_points.to_le_bytes())
-            .put(&fee.maximum.to_le_bytes())
-    }
-}
-
-struct Reader<'a> {
+/// What venues read themselves from. What is not there is refused.
+pub struct Reader<'a> {
     data: &'a [u8],
     at: usize,
 }
 
+macro_rules! integers {
+    ($($name:ident),*) => {
+        impl Writer {
+            $(
+                pub fn $name(&mut self, value: $name) -> &mut Self {
+                    self.put(&value.to_le_bytes())
+                }
+            )*
+        }
+
+        impl Reader<'_> {
+            $(
+                pub fn $name(&mut self) -> Result<$name, Refused> {
+                    Ok($name::from_le_bytes(self.take()?))
+                }
+            )*
+        }
+    };
+}
+integers!(u8, u16, u32, u64, u128, i32, i64, i128);
+
+impl Writer {
+    pub fn put(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub fn u64s(&mut self, values: &[u64]) -> &mut Self {
+        for value in values {
+            self.u64(*value);
+        }
+        self
+    }
+
+    pub fn transfer_fee(&mut self, fee: Option<TransferFee>) -> &mut Self {
+        let fee = fee.unwrap_or(TransferFee {
+            basis_points: 0,
+            maximum: 0,
+        });
+        self.u16(fee.basis_points).u64(fee.maximum)
+    }
+}
+
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Refused> {
+    pub fn take<const N: usize>(&mut self) -> Result<[u8; N], Refused> {
         let bytes = bytes_at(self.data, self.at)?;
         self.at += N;
         Ok(bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, Refused> {
-        Ok(u64::from_le_bytes(self.take()?))
-    }
-
-    fn key(&mut self) -> Result<Pubkey, Refused> {
+    pub fn key(&mut self) -> Result<Pubkey, Refused> {
         Ok(Pubkey(self.take()?))
     }
 
-    fn pair(&mut self) -> Result<[u64; 2], Refused> {
-        Ok([self.u64()?, self.u64()?])
-    }
-
-    fn adaptive(&mut self) -> Result<Option<Adaptive>, Refused> {
-        match self.take::<1>()? {
-            [0] => return Ok(None),
-            [1] => {}
-            _ => return refuse("bad_snapshot", "a flag is neither 0 nor 1"),
+    pub fn u64s<const N: usize>(&mut self) -> Result<[u64; N], Refused> {
+        let mut values = [0; N];
+        for value in &mut values {
+            *value = self.u64()?;
         }
-        let adaptive = Adaptive {
-            filter_period: u16::from_le_bytes(self.take()?),
-            decay_period: u16::from_le_bytes(self.take()?),
-            reduction_factor: u16::from_le_bytes(self.take()?),
-            control_factor: u32::from_le_bytes(self.take()?),
-            max_accumulator: u32::from_le_bytes(self.take()?),
-            group_ticks: u16::from_le_bytes(self.take()?),
-            major_swap_ticks: u16::from_le_bytes(self.take()?),
-            reference_updated: self.u64()?,
-            last_major_swap: self.u64()?,
-            volatility_reference: u32::from_le_bytes(self.take()?),
-            group_reference: i32::from_le_bytes(self.take()?),
-            accumulator: u32::from_le_bytes(self.take()?),
-        };
-        adaptive.check()?;
-        Ok(Some(adaptive))
+        Ok(values)
     }
 
-    fn transfer_fee(&mut self) -> Result<Option<TransferFee>, Refused> {
+    pub fn flag(&mut self) -> Result<bool, Refused> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => refuse("bad_snapshot", "a flag is neither 0 nor 1"),
+        }
+    }
+
+    pub fn transfer_fee(&mut self) -> Result<Option<TransferFee>, Refused> {
         let fee = TransferFee {
-            basis_points: u16::from_le_bytes(self.take()?),
+            basis_points: self.u16()?,
             maximum: self.u64()?,
         };
         if fee.basis_points > 10_000 {
             return refuse("bad_snapshot", "a transfer fee is more than all");
         }
         Ok((fee.basis_points > 0).then_some(fee))
+    }
+
+    /// Bytes not read yet.
+    pub fn left(&self) -> usize {
+        self.data.len() - self.at
     }
 }
 
@@ -124,42 +112,13 @@ pub fn write(pool: &Pool) -> Result<Vec<u8>, Refused> {
     let mut out = Writer::default();
     let (mint_a, mint_b) = pool.mints();
     out.put(&MAGIC)
-        .put(&[pool.protocol() as u8])
+        .u8(pool.venue.protocol() as u8)
         .put(&pool.address.0)
-        .numbers(&[pool.clock.slot, pool.clock.write_version])
-        .put(&pool.clock.unix_time.to_le_bytes())
+        .u64s(&[pool.clock.slot, pool.clock.write_version])
+        .i64(pool.clock.unix_time)
         .put(&mint_a.0)
         .put(&mint_b.0);
-    match &pool.venue {
-        Venue::Whirlpool(pool) => {
-            out.put(&pool.tick_spacing.to_le_bytes())
-                .put(&pool.fee_rate.to_le_bytes())
-                .put(&pool.protocol_fee_rate.to_le_bytes())
-                .put(&pool.liquidity.to_le_bytes())
-                .put(&pool.sqrt_price.to_le_bytes())
-                .put(&pool.tick.to_le_bytes())
-                .transfer_fee(pool.transfer_fee_a)
-                .transfer_fee(pool.transfer_fee_b)
-                .adaptive(pool.adaptive.as_ref());
-            for tick in pool.ticks.iter() {
-                out.put(&tick.index.to_le_bytes())
-                    .put(&tick.liquidity_net.to_le_bytes());
-            }
-        }
-        Venue::RaydiumV4(pool) => {
-            out.numbers(&[pool.vault_a, pool.vault_b, pool.owed_a, pool.owed_b])
-                .numbers(&[pool.fee_numerator, pool.fee_denominator]);
-        }
-        Venue::RaydiumCpmm(pool) => {
-            out.numbers(&pool.vaults)
-                .numbers(&pool.owed)
-                .numbers(&[pool.trade_fee_rate, pool.protocol_fee_rate])
-                .numbers(&[pool.fund_fee_rate, pool.creator_fee_rate])
-                .put(&[pool.creator_fee_on])
-                .transfer_fee(pool.transfer_fees[0])
-                .transfer_fee(pool.transfer_fees[1]);
-        }
-    }
+    pool.venue.write(&mut out);
     if out.0.len() > LIMIT {
         return refuse(
             "too_large",
@@ -181,55 +140,19 @@ pub fn read(data: &[u8]) -> Result<Pool, Refused> {
             "this is not a pool snapshot of this version",
         );
     }
-    let [number] = input.take::<1>()?;
-    let Some(protocol) = Protocol::of(number) else {
+    let number = input.u8()?;
+    let Some(family) = Family::of(number) else {
         return refuse("bad_snapshot", format!("protocol {number} is unknown"));
     };
     let address = input.key()?;
     let clock = Clock {
         slot: input.u64()?,
         write_version: input.u64()?,
-        unix_time: i64::from_le_bytes(input.take()?),
+        unix_time: input.i64()?,
     };
-    let (mint_a, mint_b) = (input.key()?, input.key()?);
-    let venue = match protocol {
-        Protocol::Whirlpool => Venue::Whirlpool(read_whirlpool(&mut input, mint_a, mint_b)?),
-        Protocol::RaydiumV4 => {
-            let ([vault_a, vault_b], [owed_a, owed_b]) = (input.pair()?, input.pair()?);
-            let [fee_numerator, fee_denominator] = input.pair()?;
-            let pool = RaydiumV4 {
-                mint_a,
-                mint_b,
-                vault_a,
-                vault_b,
-                owed_a,
-                owed_b,
-                fee_numerator,
-                fee_denominator,
-            };
-            pool.check()?;
-            Venue::RaydiumV4(pool)
-        }
-        Protocol::RaydiumCpmm => {
-            let (vaults, owed) = (input.pair()?, input.pair()?);
-            let [trade_fee_rate, protocol_fee_rate] = input.pair()?;
-            let [fund_fee_rate, creator_fee_rate] = input.pair()?;
-            let pool = RaydiumCpmm {
-                mints: [mint_a, mint_b],
-                vaults,
-                owed,
-                trade_fee_rate,
-                protocol_fee_rate,
-                fund_fee_rate,
-                creator_fee_rate,
-                creator_fee_on: input.take::<1>()?[0],
-                transfer_fees: [input.transfer_fee()?, input.transfer_fee()?],
-            };
-            pool.check()?;
-            Venue::RaydiumCpmm(pool)
-        }
-    };
-    if input.at != data.len() {
+    let mints = [input.key()?, input.key()?];
+    let venue = (family.read)(&mut input, mints)?;
+    if input.left() != 0 {
         return refuse("bad_snapshot", "bytes are left over");
     }
     Ok(Pool {
@@ -238,45 +161,4 @@ pub fn read(data: &[u8]) -> Result<Pool, Refused> {
         venue,
         accounts: None,
     })
-}
-
-fn read_whirlpool(
-    input: &mut Reader<'_>,
-    mint_a: Pubkey,
-    mint_b: Pubkey,
-) -> Result<Whirlpool, Refused> {
-    let mut pool = Whirlpool {
-        tick_spacing: u16::from_le_bytes(input.take()?),
-        fee_rate: u16::from_le_bytes(input.take()?),
-        protocol_fee_rate: u16::from_le_bytes(input.take()?),
-        liquidity: u128::from_le_bytes(input.take()?),
-        sqrt_price: u128::from_le_bytes(input.take()?),
-        tick: i32::from_le_bytes(input.take()?),
-        mint_a,
-        mint_b,
-        transfer_fee_a: input.transfer_fee()?,
-        transfer_fee_b: input.transfer_fee()?,
-        adaptive: input.adaptive()?,
-        ticks: Vec::new().into(),
-    };
-    pool.check()?;
-    let mut ticks: Vec<Tick> = Vec::with_capacity((input.data.len() - input.at) / 20);
-    while input.at < input.data.len() {
-        let index = i32::from_le_bytes(input.take()?);
-        let liquidity_net = i128::from_le_bytes(input.take()?);
-        let in_order = ticks.last().is_none_or(|last| last.index < index);
-        if !in_order || !(MIN_TICK..=MAX_TICK).contains(&index) {
-            return refuse(
-                "bad_snapshot",
-                format!("tick {index} is out of order or range"),
-            );
-        }
-        ticks.push(Tick {
-            index,
-            liquidity_net,
-            sqrt_price: sqrt_price_of_tick(index),
-        });
-    }
-    pool.ticks = ticks.into();
-    Ok(pool)
 }

@@ -111,9 +111,10 @@ fn run(legs: &[Leg<'_>], amount_in: u64) -> Result<Run, Side> {
 }
 
 fn side_of(error: &QuoteError) -> Side {
-    match error.reason {
-        "zero_tradable_amount" | "invalid_input" | "zero_trading_tokens" => Side::TooSmall,
-        _ => Side::TooLarge,
+    if error.too_small {
+        Side::TooSmall
+    } else {
+        Side::TooLarge
     }
 }
 

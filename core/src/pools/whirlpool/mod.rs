@@ -3,13 +3,16 @@
 pub mod adaptive;
 pub mod layout;
 mod patch;
+#[cfg(test)]
+mod samples;
 mod step;
 pub mod swap;
 pub mod tick_math;
+mod venue;
+
+pub use self::venue::FAMILY;
 
 use std::sync::Arc;
-
-use ruint::aliases::U256;
 
 use self::adaptive::Adaptive;
 use self::layout::{Kind, PROGRAM, Tick};
@@ -17,7 +20,7 @@ use self::tick_math::{MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_p
 use super::account::{self, Account, Pubkey};
 use super::error::{QuoteError, Refused, refuse};
 use super::token::TransferFee;
-use super::{Clock, Movement, Order, wide};
+use super::{Clock, Movement, Order};
 
 /// Everything a Whirlpool's swaps depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,54 +174,14 @@ impl Whirlpool {
         Ok(())
     }
 
-    fn transfer_fees(&self, a_to_b: bool) -> (Option<&TransferFee>, Option<&TransferFee>) {
-        let (a, b) = (self.transfer_fee_a.as_ref(), self.transfer_fee_b.as_ref());
-        if a_to_b { (a, b) } else { (b, a) }
-    }
-
-    /// Compute a swap without changing anything. Only a moving fee depends on the clock.
-    pub fn quote(&self, order: Order, clock: Clock) -> Result<Movement, QuoteError> {
-        Ok(self.execute(order, clock, None)?.0)
-    }
-
-    /// Compute a swap and the pool after it; write it into the accounts when there are any.
-    pub fn swap(
-        &self,
-        address: Pubkey,
-        order: Order,
-        accounts: Option<&mut Vec<Account>>,
-        clock: Clock,
-    ) -> Result<(Self, Movement), QuoteError> {
-        let mut trace = swap::Trace::default();
-        let (movement, outcome) = self.execute(order, clock, Some(&mut trace))?;
-        if let Some(accounts) = accounts {
-            patch::write(
-                address,
-                accounts,
-                order.a_to_b,
-                &outcome,
-                &movement,
-                &trace,
-                clock,
-            )?;
-        }
-        let next = Self {
-            liquidity: outcome.liquidity,
-            sqrt_price: outcome.sqrt_price,
-            tick: outcome.tick,
-            adaptive: outcome.adaptive,
-            ..self.clone()
-        };
-        Ok((next, movement))
-    }
-
     fn execute(
         &self,
         order: Order,
         clock: Clock,
         trace: Option<&mut swap::Trace>,
     ) -> Result<(Movement, swap::Outcome), QuoteError> {
-        let (fee_in, fee_out) = self.transfer_fees(order.a_to_b);
+        let (a, b) = (self.transfer_fee_a, self.transfer_fee_b);
+        let (fee_in, fee_out) = if order.a_to_b { (a, b) } else { (b, a) };
         let inner = swap::Order {
             a_to_b: order.a_to_b,
             exact_in: order.exact_in,
@@ -250,15 +213,6 @@ impl Whirlpool {
             ticks_crossed: outcome.ticks_crossed,
         };
         Ok((movement, outcome))
-    }
-
-    /// The price after the pool's fee, as a fraction of (taken, given). Both parts are below 2^214.
-    pub fn marginal_rate(&self, a_to_b: bool, sqrt_price: u128, fee_rate: u32) -> (U256, U256) {
-        let square = wide::mul(sqrt_price, sqrt_price);
-        let one = U256::ONE << 128;
-        let (taken, given) = if a_to_b { (square, one) } else { (one, square) };
-        let kept = 1_000_000 - fee_rate;
-        (taken * U256::from(kept), given * U256::from(1_000_000))
     }
 }
 

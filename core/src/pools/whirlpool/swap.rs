@@ -7,7 +7,7 @@ use super::step;
 use super::tick_math::{
     MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick, tick_of_sqrt_price,
 };
-use crate::pools::error::{QuoteError, quote_error};
+use crate::pools::error::{QuoteError, quote_error, too_small};
 
 /// Steps are bounded by the ticks of three arrays where the fee is fixed. Where it moves there may be more of them,
 /// but no transaction has the compute budget for this many.
@@ -126,7 +126,7 @@ pub fn run(
         return Err(quote_error("invalid_sqrt_price_limit_direction"));
     }
     if order.amount == 0 {
-        return Err(quote_error("zero_tradable_amount"));
+        return Err(too_small("zero_tradable_amount"));
     }
     let sequence = Sequence::of(pool, a_to_b)?;
     let mut remaining = order.amount;
