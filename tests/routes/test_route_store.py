@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from markets.routes import Route, RouteRefused, Step
 from pipeline.config import load_config
 from pipeline.errors import UsageFailure
-from workers.quote_core.route_places import RedisRoutes, SqlRoutes, key_of, open_routes
+from workers.quote_core.route_places import RedisRoutes, SqlRoutes, key_of, open_places
 from workers.quote_core.route_store import RouteStore, Store, StoreFailed
 
 pytest_plugins = ["tests.auditor.conftest"]
@@ -59,13 +60,22 @@ class Broken:
 
 
 @asynccontextmanager
-async def store(*stores: Store, timeout_s: float = 5.0, close_s: float = 5.0) -> AsyncIterator[RouteStore]:
+async def store(*stores: Store, timeout_s: float = 5.0) -> AsyncIterator[RouteStore]:
     found = RouteStore(stores, time.time_ns, capacity=64, timeout_s=timeout_s)
-    found.start()
-    try:
+    async with running(found):
         yield found
+
+
+@asynccontextmanager
+async def running(found: RouteStore) -> AsyncIterator[None]:
+    task = asyncio.create_task(found.run())
+    await asyncio.sleep(0)  # a task that is cancelled before it began would never write
+    try:
+        yield
     finally:
-        await found.close(close_s)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def until(condition: object, what: str) -> None:
@@ -139,34 +149,38 @@ async def test_what_a_dead_store_is_owed_is_bounded(monkeypatch: pytest.MonkeyPa
         kept.remember(route(number))
     assert kept.pending() == {"broken": 10}
     assert kept.figures()["broken"].dropped == 5
-    await kept.close(0.01)
 
 
 async def test_a_database_that_cannot_be_opened_fails_without_its_password() -> None:
     words: list[str] = []
     address = "postgresql://someone:secret-word@127.0.0.1:1/none"
     kept = RouteStore([SqlRoutes(address)], time.time_ns, capacity=16, log_error=words.append)
-    kept.start()
-    kept.remember(route(1))
-    await until(lambda: kept.figures()["sql"].failures, "it did not fail")
-    await kept.close(0.01)
+    async with running(kept):
+        kept.remember(route(1))
+        await until(lambda: kept.figures()["sql"].failures, "it did not fail")
     assert words
     assert "secret-word" not in "".join(words) + kept.figures()["sql"].error
 
 
-async def test_the_configuration_decides(tmp_path: Path) -> None:
-    overrides: dict[str, object] = {"worker.data_dir": str(tmp_path)}
-    config = load_config(overrides, environment={})
-    kept = open_routes(config, time.time_ns, lambda _words: None)
-    assert list(kept.figures()) == ["sql"]
-    await kept.close(0.01)
-    config = load_config({**overrides, "routes.redis_url": "redis://127.0.0.1:1/0"}, environment={})
-    kept = open_routes(config, time.time_ns, lambda _words: None)
-    assert list(kept.figures()) == ["redis", "sql"]
-    await kept.close(0.01)
-    config = load_config({**overrides, "routes.redis_url": "http://nowhere"}, environment={})
+def test_the_configuration_decides(tmp_path: Path) -> None:
+    def places(**more: str) -> list[str]:
+        return [
+            place.name for place in open_places(load_config({"worker.data_dir": str(tmp_path), **more}, environment={}))
+        ]
+
+    assert places() == ["sql"]
+    assert places(**{"routes.redis_url": "redis://127.0.0.1:1/0"}) == ["redis", "sql"]
     with pytest.raises(UsageFailure, match="is no address"):
-        open_routes(config, time.time_ns, lambda _words: None)
+        places(**{"routes.redis_url": "http://nowhere"})
+
+
+async def test_a_store_can_be_run_again(tmp_path: Path) -> None:
+    kept = RouteStore([SqlRoutes(f"sqlite:///{tmp_path}/r.sqlite3")], time.time_ns, capacity=16)
+    for number in range(2):
+        async with running(kept):
+            kept.remember(route(number))
+            await until(lambda: kept.pending() == {"sql": 0}, "not written")
+    assert kept.figures()["sql"].written == 2
 
 
 @pytest.fixture(scope="module")
@@ -222,9 +236,7 @@ async def test_a_redis_that_dies_costs_only_itself(
 ) -> None:
     monkeypatch.setattr("workers.quote_core.route_store.FIRST_WAIT_S", 0.02)
     url, process = redis
-    async with store(
-        RedisRoutes(url, "one", 60), SqlRoutes(f"sqlite:///{tmp_path}/r.sqlite3"), timeout_s=0.5, close_s=0.1
-    ) as kept:
+    async with store(RedisRoutes(url, "one", 60), SqlRoutes(f"sqlite:///{tmp_path}/r.sqlite3"), timeout_s=0.5) as kept:
         first = kept.remember(route(50))
         await until(lambda: kept.pending() == {"redis": 0, "sql": 0}, "not written")
         process.kill()

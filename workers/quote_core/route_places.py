@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from markets.routes import Route, RouteRefused
 from pipeline.config import Config
 from pipeline.errors import Failure, UsageFailure
 from pipeline.ledger.engine import LedgerError, first_line, open_engine
-from workers.quote_core.route_store import RouteStore, Store, StoreFailed
+from workers.quote_core.route_store import Store, StoreFailed
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -37,17 +37,16 @@ ROUTES = Table(
 )
 
 
-def open_routes(config: Config, clock: Callable[[], int], log_error: Callable[[str], None]) -> RouteStore:
-    """Return the store of routes that the configuration asks for; nothing is connected yet.
+def open_places(config: Config) -> list[Store]:
+    """Return the places that the configuration names, in the order they are asked; nothing is connected yet.
 
     Raises:
         UsageFailure: if Redis is configured, but its client is not installed or the address is none.
     """
-    settings = config.routes
-    stores: list[Store] = [SqlRoutes(config.database_url)]
-    if url := settings.redis_url.get_secret_value():
-        stores.insert(0, RedisRoutes(url, f"pipeline:{config.shm.namespace}", settings.redis_keep_s))
-    return RouteStore(stores, clock, capacity=settings.hot, timeout_s=settings.timeout_ms / 1000, log_error=log_error)
+    places: list[Store] = [SqlRoutes(config.database_url)]
+    if url := config.routes.redis_url.get_secret_value():
+        places.insert(0, RedisRoutes(url, f"pipeline:{config.shm.namespace}", config.routes.redis_keep_s))
+    return places
 
 
 def key_of(route_id: int) -> str:
@@ -64,21 +63,29 @@ class SqlRoutes:
         """Connect when there is something to write."""
         self._url = url
         self._engine: Engine | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="routes")
+        self._thread: ThreadPoolExecutor | None = None
 
     async def write(self, routes: Sequence[Route], now_ns: int) -> list[int]:
         """Write routes that are not there; return ids that belong to another route."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, routes, now_ns)
+        return await asyncio.get_running_loop().run_in_executor(self._own_thread(), self._write, routes, now_ns)
 
     async def read(self, route_id: int) -> Route | None:
         """Return the route of an id, or None."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, route_id)
+        return await asyncio.get_running_loop().run_in_executor(self._own_thread(), self._read, route_id)
 
     async def close(self) -> None:
         """Let go of the connections; a call that hangs is left to its end."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
         if self._engine is not None:
             self._engine.dispose()
+
+    def _own_thread(self) -> ThreadPoolExecutor:
+        # Of its own: one call that hangs must not take a thread from everybody else.
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="routes")
+        return self._thread
 
     def _open(self) -> Engine:
         if self._engine is None:

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from markets.routes import Route, RouteBook, RouteRefused
+from pipeline.context import WorkerContext
 
 MAX_PENDING = 8192
 BATCH = 256
 FIRST_WAIT_S = 0.5
 MAX_WAIT_S = 30.0
+LAST_WRITE_S = 1.0
 
 
 class StoreFailed(Exception):
@@ -37,7 +39,7 @@ class Store(Protocol):
         """Return the route of an id, or None."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections; what is asked later connects again."""
 
 
 @dataclass(slots=True)
@@ -66,40 +68,50 @@ class _Writer:
         self._clock = clock
         self._log_error = log_error
         self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     def put(self, route_id: int, route: Route) -> None:
         if len(self.pending) >= MAX_PENDING:
             self.pending.pop(next(iter(self.pending)))
             self.figures.dropped += 1
         self.pending[route_id] = route
-        self._idle.clear()
         self._wake.set()
 
     async def run(self) -> None:
         wait_s = FIRST_WAIT_S
+        self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self.pending:
-                batch = dict(list(self.pending.items())[:BATCH])
-                try:
-                    async with asyncio.timeout(self._timeout_s):
-                        collided = await self.store.write(list(batch.values()), self._clock())
-                except (StoreFailed, TimeoutError) as error:
-                    self.failed(error)
+                if await self.write(self._timeout_s):
+                    wait_s = FIRST_WAIT_S
+                else:
                     await asyncio.sleep(wait_s)
                     wait_s = min(2 * wait_s, MAX_WAIT_S)
-                    continue
-                wait_s = FIRST_WAIT_S
-                self.figures.error = ""
-                self.figures.written += len(batch) - len(collided)
-                self.figures.collisions += len(collided)
-                self.refused |= {route_id: batch[route_id].canonical for route_id in collided}
-                for route_id in batch:
-                    self.pending.pop(route_id, None)
-            self._idle.set()
+
+    async def write(self, timeout_s: float) -> bool:
+        """Write one batch; tell whether the store took it."""
+        batch = dict(list(self.pending.items())[:BATCH])
+        try:
+            async with asyncio.timeout(timeout_s):
+                collided = await self.store.write(list(batch.values()), self._clock())
+        except (StoreFailed, TimeoutError) as error:
+            self.failed(error)
+            return False
+        self.figures.error = ""
+        self.figures.written += len(batch) - len(collided)
+        self.figures.collisions += len(collided)
+        self.refused |= {route_id: batch[route_id].canonical for route_id in collided}
+        for route_id in batch:
+            self.pending.pop(route_id, None)
+        return True
+
+    async def close(self, within_s: float) -> None:
+        deadline = asyncio.get_running_loop().time() + within_s
+        while self.pending and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            if not await self.write(left):
+                break
+        await self.store.close()
 
     def failed(self, error: BaseException) -> None:
         self.figures.failures += 1
@@ -125,9 +137,6 @@ class _Writer:
         self.figures.hits += 1
         return route
 
-    async def settled(self) -> None:
-        await self._idle.wait()
-
 
 class RouteStore:
     """Every route that quotes name, by id."""
@@ -144,25 +153,16 @@ class RouteStore:
         """Keep routes in these stores, asked in this order. `clock` is the wall clock in ns."""
         self.book = RouteBook(capacity)
         self._writers = [_Writer(store, timeout_s, clock, log_error) for store in stores]
-        self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Begin writing in the background."""
-        self._tasks = [
-            asyncio.create_task(writer.run(), name=f"routes-{writer.store.name}") for writer in self._writers
-        ]
-
-    async def close(self, within_s: float = 1.0) -> None:
-        """Write what is pending if the stores take it within that time, then let go of them."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
+    async def run(self) -> None:
+        """Write what is remembered until cancelled; then once more, if the stores take it at once. May be run again."""
+        try:
+            async with asyncio.TaskGroup() as group:
                 for writer in self._writers:
-                    await writer.settled()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
-            await writer.store.close()
+                    group.create_task(writer.run(), name=f"routes-{writer.store.name}")
+        finally:
+            for writer in self._writers:
+                await writer.close(LAST_WRITE_S)
 
     def remember(self, route: Route) -> int:
         """Return the route's id; it is written where it is not yet. Never waits.
@@ -206,3 +206,21 @@ class RouteStore:
     def pending(self) -> Mapping[str, int]:
         """Return how many routes each store has yet to take."""
         return {writer.store.name: len(writer.pending) for writer in self._writers}
+
+
+def open_route_store(context: WorkerContext) -> RouteStore:
+    """Return the store of routes that the configuration asks for; nothing is connected yet.
+
+    Raises:
+        UsageFailure: if Redis is configured, but its client is not installed or the address is none.
+    """
+    from workers.quote_core.route_places import open_places  # they are written against this module
+
+    settings = context.config.routes
+    return RouteStore(
+        open_places(context.config),
+        context.clock,
+        capacity=settings.hot,
+        timeout_s=settings.timeout_ms / 1000,
+        log_error=lambda words: context.log.warning("routes are not stored", error=words),
+    )
