@@ -22,7 +22,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from pipeline.redact import HIDDEN, hide_password
-from pipeline.sections import Config, Section
+from pipeline.section import Section
+from pipeline.sections import Config
 
 __all__ = [
     "Config",

@@ -11,20 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from pipeline.external_sections import ExternalSection
 from pipeline.redact import hide_password
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Positive = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Bps = Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]
-# 32 bytes in hex, as Pyth names its feeds.
-FeedId = Annotated[str, Field(pattern=r"^(0x)?[0-9a-fA-F]{64}$")]
-# One token of a NATS subject and a safe file name at once.
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
+from pipeline.section import Bps, FeedId, Name, Natural, Port, Positive, Ratio, Seconds, Section
 
 
 def _is_loopback(host: str) -> bool:
@@ -32,12 +23,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class NatsSection(Section):
@@ -360,6 +345,7 @@ class Config(Section):
     shm: ShmSection
     market: MarketSection
     quote_core: QuoteCoreSection
+    external: ExternalSection
     oracle: OracleSection
     routes: RoutesSection
     scanner: ScannerSection
