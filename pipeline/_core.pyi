@@ -78,13 +78,14 @@ class QuoteTableWriter:
         hops: int = 1,
         factors: tuple[float, float, float, float, float] | int = 0,
     ) -> None: ...
-    def revise(
+    def refresh(
         self,
         index: int,
+        quoted_ns: int,
         confidence: float,
         staleness: int,
         factors: tuple[float, float, float, float, float] | int,
-    ) -> None: ...
+    ) -> bool: ...
     def commit(self, slot: int, market_ns: int) -> int: ...
     def heartbeat(self) -> None: ...
     @property

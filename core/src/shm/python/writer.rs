@@ -3,7 +3,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use super::super::directory::Kind;
-use super::super::table::{Plan, Quote, TableWriter, factors};
+use super::super::table::{Plan, Quote, Standing, TableWriter, factors};
 use super::PathArgument;
 use super::exclusive::Exclusive;
 use super::integer::Word;
@@ -146,18 +146,26 @@ impl QuoteTableWriter {
         Ok(self.inner.with(py, |table| table.write(index.0, &quote))?)
     }
 
-    /// Change what is said of a quote as time passes: its confidence, staleness and factors. A void entry stays void.
-    fn revise(
+    /// Change what is said of a quote as time passes: when it was last confirmed, confidence, staleness, factors. Returns
+    /// whether waiting readers will be told: only when the staleness or the confidence's band changed. A void entry stays void.
+    fn refresh(
         &self,
         py: Python<'_>,
         index: u64,
+        quoted_ns: i64,
         confidence: f64,
         staleness: u8,
         factors: Factors,
-    ) -> PyResult<()> {
-        Ok(self.inner.with(py, |table| {
-            table.revise(index, confidence, staleness, factors.0)
-        })?)
+    ) -> PyResult<bool> {
+        let standing = Standing {
+            quoted_ns,
+            confidence,
+            staleness,
+            factors: factors.0,
+        };
+        Ok(self
+            .inner
+            .with(py, |table| table.refresh(index, standing))?)
     }
 
     /// Make the batch written since the last commit known to waiting readers, whole, with its slot and market time.

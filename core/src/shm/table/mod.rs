@@ -7,7 +7,7 @@ mod reader;
 mod writer;
 
 pub use reader::{Changes, Commit, Cursor, Interrupted, Snapshot, TableReader};
-pub use writer::TableWriter;
+pub use writer::{Standing, TableWriter};
 
 use super::error::ShmError;
 use super::file::{self, Layout, PREFIX_WORDS};

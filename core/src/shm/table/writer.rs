@@ -14,8 +14,17 @@ use super::super::ring::{NOTHING, Ring};
 use super::super::sync::{AtomicU64, Ordering};
 use super::{
     BATCH, COMMIT, COMMIT_WORDS, DIRECTORY, ENTRY_COUNT, ENTRY_WORDS, HEAD, Key, NAME_COUNT, Plan,
-    Quote, RESERVED, VOID, WAKE,
+    Quote, RESERVED, VOID, WAKE, factors,
 };
+
+/// How far a quote can be trusted, as time passes.
+#[derive(Clone, Copy)]
+pub struct Standing {
+    pub quoted_ns: i64,
+    pub confidence: f64,
+    pub staleness: u8,
+    pub factors: u64,
+}
 
 pub struct TableWriter {
     mapped: Mapped,
@@ -161,13 +170,7 @@ impl TableWriter {
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)]
     pub fn write(&mut self, index: u64, quote: &Quote) -> Result<(), ShmError> {
-        let at = usize::try_from(index).unwrap_or(usize::MAX);
-        if at >= self.known.len() {
-            return Err(ShmError::Invalid(format!(
-                "no entry {index}; there are {}",
-                self.known.len()
-            )));
-        }
+        let at = self.position(index)?;
         self.open_batch();
         let known = &mut self.known[at];
         let mut content = quote.to_words();
@@ -184,33 +187,49 @@ impl TableWriter {
     }
 
     /// Change what is said of an entry's quote as time passes, and leave the quote. A void entry stays as it is.
-    pub fn revise(
-        &mut self,
-        index: u64,
-        confidence: f64,
-        staleness: u8,
-        factors: u64,
-    ) -> Result<(), ShmError> {
-        let at = usize::try_from(index).unwrap_or(usize::MAX);
-        if at >= self.known.len() {
-            return self.write(index, &Quote::default());
-        }
-        let mut words = [0; ENTRY_WORDS - 1];
+    ///
+    /// The entry enters the ring, and `true` is returned, only when its staleness or its confidence's band is another: ageing by
+    /// itself would wake every reader for nothing.
+    pub fn refresh(&mut self, index: u64, standing: Standing) -> Result<bool, ShmError> {
+        let at = self.position(index)?;
+        let record = entry(&self.mapped, &self.plan, at);
+        let mut content = [0; ENTRY_WORDS - 1];
         // The writer's own words: nobody else writes them.
-        protocol::read_unprotected(entry(&self.mapped, &self.plan, at), &mut words);
-        let quote = Quote::from_words(&words);
-        if quote.staleness == VOID {
-            return Ok(());
+        protocol::read_unprotected(record, &mut content);
+        let before = Quote::from_words(&content);
+        if before.staleness == VOID {
+            return Ok(false);
         }
-        self.write(
-            index,
-            &Quote {
-                confidence,
-                staleness,
-                factors,
-                ..quote
-            },
-        )
+        let tells = before.staleness != standing.staleness
+            || factors::band(before.confidence) != factors::band(standing.confidence);
+        let quote = Quote {
+            quoted_ns: standing.quoted_ns,
+            confidence: standing.confidence,
+            staleness: standing.staleness,
+            factors: standing.factors,
+            ..before
+        };
+        if tells {
+            self.write(index, &quote)?;
+        } else {
+            self.open_batch();
+            let mut content = quote.to_words();
+            content[WRITTEN] = self.batch;
+            protocol::write(entry(&self.mapped, &self.plan, at), &content);
+        }
+        Ok(tells)
+    }
+
+    #[inline(always)]
+    fn position(&self, index: u64) -> Result<usize, ShmError> {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        if at < self.known.len() {
+            return Ok(at);
+        }
+        Err(ShmError::Invalid(format!(
+            "no entry {index}; there are {}",
+            self.known.len()
+        )))
     }
 
     #[inline]
