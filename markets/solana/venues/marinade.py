@@ -1,4 +1,4 @@
-"""Marinade: SOL against mSOL, token a being SOL. Deposits mint, the liquidity pool unstakes at once for a fee.
+"""Marinade: mSOL, which is token a, against SOL. Deposits mint, the liquidity pool unstakes at once for a fee.
 
 Layouts: marinade-finance/liquid-staking-program, programs/marinade-finance/src/state.
 """
@@ -51,9 +51,9 @@ def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
 
 
 def mints(data: bytes) -> tuple[str, str]:
-    """Return SOL and mSOL."""
+    """Return mSOL and SOL."""
     check(data, _STATE, "Marinade state", _SIZE)
-    return SOL_MINT, address_at(data, _MINT)
+    return address_at(data, _MINT), SOL_MINT
 
 
 def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
@@ -64,10 +64,10 @@ def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
     return None if number_at(data, _SUPPLY, "Q") else "no_liquidity"
 
 
-def vaults(address: str, data: bytes) -> tuple[None, str]:
+def vaults(address: str, data: bytes) -> tuple[str, None]:
     """Return the liquidity pool's mSOL; its SOL lies in a system account."""
     check(data, _STATE, "Marinade state", _SIZE)
-    return None, address_at(data, _MSOL_LEG)
+    return address_at(data, _MSOL_LEG), None
 
 
 def sol_leg(state: str) -> str:
@@ -81,12 +81,12 @@ def reserve(state: str) -> str:
 
 
 def accounts_needed(address: str, data: bytes, known: Accounts) -> tuple[Needed, ...]:
-    """Return the liquidity pool's two legs, the reserve and mSOL's mint."""
+    """Return the liquidity pool's two legs, the treasury's account and mSOL's mint."""
     check(data, _STATE, "Marinade state", _SIZE)
     return (
         Needed(sol_leg(address), "reserve", (SYSTEM_PROGRAM,)),
         Needed(address_at(data, _MSOL_LEG), "vault", (TOKEN_PROGRAM,)),
-        Needed(reserve(address), "reserve", (SYSTEM_PROGRAM,)),
+        Needed(address_at(data, _TREASURY), "fees", (TOKEN_PROGRAM,), may_be_absent=True),
         *mints_needed(address_at(data, _MINT)),
     )
 
@@ -108,11 +108,10 @@ def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instructio
             Meta(mint, writable=True),
             Meta(sol_leg(address), writable=True),
             Meta(leg, writable=True),
-            Meta(derived(PROGRAM, state, b"liq_st_sol_authority")),
-            Meta(reserve(address), writable=True),
-            Meta(swap.user, signer=True, writable=True),
-            Meta(swap.destination, writable=True),
-            Meta(derived(PROGRAM, state, b"st_mint")),
+            Meta(address_at(data, _TREASURY), writable=True),
+            Meta(swap.source, writable=True),
+            Meta(swap.user, signer=True),
+            Meta(swap.user, writable=True),
             Meta(SYSTEM_PROGRAM),
             Meta(TOKEN_PROGRAM),
         )
@@ -122,13 +121,14 @@ def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instructio
             Meta(mint, writable=True),
             Meta(sol_leg(address), writable=True),
             Meta(leg, writable=True),
-            Meta(address_at(data, _TREASURY), writable=True),
-            Meta(swap.source, writable=True),
-            Meta(swap.user, signer=True),
-            Meta(swap.user, writable=True),
+            Meta(derived(PROGRAM, state, b"liq_st_sol_authority")),
+            Meta(reserve(address), writable=True),
+            Meta(swap.user, signer=True, writable=True),
+            Meta(swap.destination, writable=True),
+            Meta(derived(PROGRAM, state, b"st_mint")),
             Meta(SYSTEM_PROGRAM),
             Meta(TOKEN_PROGRAM),
         )
     return Instruction(
-        PROGRAM, metas, (_DEPOSIT if swap.a_to_b else _LIQUID_UNSTAKE) + struct.pack("<Q", swap.amount_in)
+        PROGRAM, metas, (_LIQUID_UNSTAKE if swap.a_to_b else _DEPOSIT) + struct.pack("<Q", swap.amount_in)
     )

@@ -34,7 +34,7 @@ SLOTS_PER_EPOCH = 432_000
 Accounts = Mapping[str, tuple[str, bytes]]
 """What is known of the chain: (owner, data) by address."""
 
-Role = Literal["vault", "config", "mint", "tick_array", "bin_array", "bitmap", "oracle", "reserve"]
+Role = Literal["vault", "config", "mint", "tick_array", "bin_array", "bitmap", "oracle", "reserve", "fees"]
 
 
 class Refresh(Enum):
@@ -103,8 +103,8 @@ class Needed:
 
     @property
     def moves(self) -> bool:
-        """Tell whether swaps change it. Mints and configurations do not move: looking at them seldom is enough."""
-        return self.role not in ("config", "mint")
+        """Tell whether swaps change what is quoted from it; looking seldom at the others is enough."""
+        return self.role not in ("config", "mint", "fees")
 
 
 @dataclass(frozen=True, slots=True)

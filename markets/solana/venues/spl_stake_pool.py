@@ -1,4 +1,4 @@
-"""SPL stake pools: SOL against the pool's staked token, token a being SOL.
+"""SPL stake pools: the pool's staked token, which is token a, against SOL.
 
 Layouts: solana-program/stake-pool, program/src/state.rs and instruction.rs.
 """
@@ -13,6 +13,7 @@ from markets.solana.venues.shape import (
     STAKE_HISTORY_SYSVAR,
     STAKE_PROGRAM,
     SYSTEM_PROGRAM,
+    TOKEN_PROGRAMS,
     Accounts,
     Filters,
     Instruction,
@@ -59,9 +60,9 @@ def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
 
 
 def mints(data: bytes) -> tuple[str, str]:
-    """Return SOL and the staked token."""
+    """Return the staked token and SOL."""
     check(data, _POOL, "stake pool", _SIZE)
-    return SOL_MINT, address_at(data, _MINT)
+    return address_at(data, _MINT), SOL_MINT
 
 
 def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
@@ -87,10 +88,14 @@ def withdraw_authority(program: str, pool: str) -> str:
 
 
 def accounts_needed(address: str, data: bytes, known: Accounts) -> tuple[Needed, ...]:
-    """Return the reserve, which bounds withdrawals, and the staked token's mint."""
+    """Return the reserve, which bounds withdrawals, the manager's account and the staked token's mint.
+
+    Where the manager's account cannot take a fee, withdrawals are charged none.
+    """
     check(data, _POOL, "stake pool", _SIZE)
     return (
         Needed(address_at(data, _RESERVE), "reserve", (STAKE_PROGRAM,)),
+        Needed(address_at(data, _MANAGER_FEE), "fees", TOKEN_PROGRAMS, may_be_absent=True),
         *mints_needed(address_at(data, _MINT)),
     )
 
@@ -106,21 +111,6 @@ def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instructio
         metas: tuple[Meta, ...] = (
             Meta(address, writable=True),
             Meta(authority),
-            Meta(reserve, writable=True),
-            Meta(swap.user, signer=True, writable=True),
-            Meta(swap.destination, writable=True),
-            Meta(fees, writable=True),
-            # Nobody referred us: the manager gets the referrer's share.
-            Meta(fees, writable=True),
-            Meta(mint, writable=True),
-            Meta(SYSTEM_PROGRAM),
-            Meta(tokens),
-        )
-        plain, guarded = _DEPOSIT_SOL, _DEPOSIT_SOL_GUARDED
-    else:
-        metas = (
-            Meta(address, writable=True),
-            Meta(authority),
             Meta(swap.user, signer=True),
             Meta(swap.source, writable=True),
             Meta(reserve, writable=True),
@@ -133,6 +123,21 @@ def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instructio
             Meta(tokens),
         )
         plain, guarded = _WITHDRAW_SOL, _WITHDRAW_SOL_GUARDED
+    else:
+        metas = (
+            Meta(address, writable=True),
+            Meta(authority),
+            Meta(reserve, writable=True),
+            Meta(swap.user, signer=True, writable=True),
+            Meta(swap.destination, writable=True),
+            Meta(fees, writable=True),
+            # Nobody referred us: the manager gets the referrer's share.
+            Meta(fees, writable=True),
+            Meta(mint, writable=True),
+            Meta(SYSTEM_PROGRAM),
+            Meta(tokens),
+        )
+        plain, guarded = _DEPOSIT_SOL, _DEPOSIT_SOL_GUARDED
     if swap.min_amount_out:
         return Instruction(program, metas, struct.pack("<BQQ", guarded, swap.amount_in, swap.min_amount_out))
     return Instruction(program, metas, struct.pack("<BQ", plain, swap.amount_in))
