@@ -96,6 +96,14 @@ class CircuitBreaker:
             return state is BreakerState.CLOSED
         return self._trial_ns is None or self._clock() - self._trial_ns >= self._open_s * NS_PER_S
 
+    @property
+    def wait_s(self) -> float:
+        """Return how long it takes until `ready` can be true: 0 when it is."""
+        if self.ready or self._opened_ns is None:
+            return 0.0
+        begun, pause_s = (self._opened_ns, self._wait_s) if self._trial_ns is None else (self._trial_ns, self._open_s)
+        return max(0.0, pause_s - (self._clock() - begun) / NS_PER_S)
+
     def allow(self) -> bool:
         """Tell whether a call may be made now; in the half-open state a yes is for one caller."""
         if not self.ready:

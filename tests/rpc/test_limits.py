@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from markets.limits import BreakerState, CircuitBreaker, TokenBucket
-from tests.rpc.clock import NS_PER_S, FakeClock
+
+from .clock import NS_PER_S, FakeClock
 
 
 def test_a_bucket_gives_its_burst_then_its_rate():
@@ -134,9 +135,11 @@ def test_each_trial_that_fails_doubles_the_pause_up_to_its_limit():
     circuit = breaker(clock, failures=1)
     circuit.failure()
     for pause in (1.0, 2.0, 4.0, 4.0):
+        assert circuit.wait_s == pause
         clock.forward(pause - 0.001)
         assert not circuit.allow()
         clock.forward(0.001)
+        assert circuit.wait_s == 0
         assert circuit.allow()
         circuit.failure()
     clock.forward(4.0)
