@@ -10,11 +10,10 @@ from pathlib import Path
 from localnet.layouts import Account, cpmm, cpmm_config, simulated_address, token_account
 from localnet.publication import HeldState, Publication
 from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT
-from pipeline._core import Pool
+from pipeline._core import Pool, quote_grids
 from pipeline.ids import deterministic_id
 from pipeline.messages import PoolState, Protocol, SlotUpdate
 from pipeline.shm import POOLS, QUOTES_INTERNAL, PoolBlobWriter, QuoteTableWriter
-from workers.quote_core.tables import quote_grid
 
 PRODUCER = "bench"
 AMOUNTS = (10 * LAMPORTS_PER_SOL,)
@@ -137,8 +136,7 @@ class World:
     def _write(self, pool: Pool, pool_id: int, entries: tuple[int, ...]) -> None:
         now = time.time_ns()
         self.blobs.write(pool_id, pool.snapshot(), pool.slot, pool.write_version, now)
-        for entry, quoted in zip(entries, quote_grid(pool, AMOUNTS), strict=True):
-            assert quoted.quote is not None
-            self.table.write(
-                entry, quoted.amount_in, quoted.quote.amount_out, pool.slot, now, quoted.quote.price_impact_bps, 1.0
-            )
+        (grid,) = quote_grids([pool], AMOUNTS)
+        for entry, (_a_to_b, _index, amount_in, amount_out, _fee, impact) in zip(entries, grid, strict=True):
+            assert amount_out
+            self.table.write(entry, amount_in, amount_out, pool.slot, now, impact, 1.0)

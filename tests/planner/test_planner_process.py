@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from executor.pools import CHEAP, DEAR, DEEP, gap, pool_state
+from quote_tables import write_pool
 from trading_stage import Stage, eventually, everything, unacknowledged
 
 from markets.pool_states import PoolStates
@@ -49,7 +50,7 @@ class Memory:
             self.states.apply(state)
             pool = self.states.get(state.pool)
             assert pool is not None
-            self.tables.write(pool, state.observed_ns)
+            write_pool(self.tables, pool, state.observed_ns)
         self.tables.commit(slot, START_NS + slot * SLOT_NS)
 
     async def beat(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from executor.pools import CHEAP, DEAR, DEEP, DOLLAR, gap, pool_state
+from quote_tables import write_pool
 
 from markets.pool_states import PoolStates
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
@@ -43,7 +44,7 @@ def write(tables: Tables, slot: int, bps: int = 200) -> PoolStates:
         states.apply(state)
         pool = states.get(state.pool)
         assert pool is not None
-        tables.write(pool, state.observed_ns)
+        write_pool(tables, pool, state.observed_ns)
     tables.commit(slot, START_NS + slot * SLOT_NS)
     return states
 
@@ -140,7 +141,7 @@ def test_pending_swaps_count_as_done(tables: Tables, tmp_path: Path) -> None:
     states.apply(newer)
     fresh = states.get(CHEAP)
     assert fresh is not None
-    tables.write(fresh, newer.observed_ns)
+    write_pool(tables, fresh, newer.observed_ns)
     tables.commit(12, START_NS + 12 * SLOT_NS)
     found = quotes.quote(LEG, 10**9, plans.pending(CHEAP))
     assert isinstance(found, LegQuote)

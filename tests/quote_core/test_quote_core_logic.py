@@ -3,16 +3,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quote_tables import write_pool
 
 from localnet.market import offline_engine
 from localnet.publication import HeldState, Publication
 from markets.tokens import load_registry
-from pipeline._core import Pool, QuoteError
+from pipeline._core import Pool
 from pipeline.messages import PoolState, SlotUpdate
 from pipeline.shm import POOLS, QUOTES_EXTERNAL, QUOTES_INTERNAL, PoolBlobTable, QuoteTable, SharedMemoryFull
-from workers.quote_core.best import BestOffers, Offer
 from workers.quote_core.feed import Action, Feed
-from workers.quote_core.tables import LOCAL, Tables, quote_grid
+from workers.quote_core.parts import LOCAL
+from workers.quote_core.tables import Tables
 
 REGISTRY = load_registry()
 AMOUNTS = (10**8, 10**9, 10**10)
@@ -82,20 +83,6 @@ def test_an_older_state_never_replaces_a_newer_one(order: list[tuple[int, int]])
     assert feed.older == repeats
 
 
-def test_the_grid_has_every_amount_in_both_directions_and_is_exact():
-    for pool in ENGINE_POOLS.values():
-        grid = quote_grid(pool, AMOUNTS)
-        assert [(quoted.a_to_b, quoted.amount_in) for quoted in grid] == [
-            (a_to_b, amount) for a_to_b in (True, False) for amount in AMOUNTS
-        ]
-        for quoted in grid:
-            if quoted.quote is None:
-                with pytest.raises(QuoteError):
-                    pool.quote_in(quoted.a_to_b, quoted.amount_in)
-            else:
-                assert quoted.quote.amount_out == pool.quote_in(quoted.a_to_b, quoted.amount_in).amount_out
-
-
 @pytest.fixture
 def tables(tmp_path: Path):
     made = Tables(tmp_path / "shm", REGISTRY, AMOUNTS, capacity=512, ring=64)
@@ -105,7 +92,7 @@ def tables(tmp_path: Path):
 
 def test_everything_is_visible_after_the_commit_and_a_snapshot_quotes_the_same(tables: Tables, tmp_path: Path):
     for pool in ENGINE_POOLS.values():
-        tables.write(pool.at(3, 1, 0), 300)
+        write_pool(tables, pool.at(3, 1, 0), 300, AMOUNTS)
     tables.commit(3, 300)
     table, blobs = QuoteTable(tmp_path / "shm" / QUOTES_INTERNAL), PoolBlobTable(tmp_path / "shm" / POOLS)
     assert (table.slot, table.market_ns, len(table)) == (3, 300, len(ENGINE_POOLS) * 6)
@@ -129,22 +116,23 @@ def test_everything_is_visible_after_the_commit_and_a_snapshot_quotes_the_same(t
     assert seen > 200
 
 
-def test_an_amount_that_a_pool_cannot_give_is_void(tables: Tables, tmp_path: Path):
+def test_an_amount_that_a_pool_cannot_give_is_void(tmp_path: Path):
     pool = ENGINE_POOLS[ADDRESSES[0]]
     huge = Tables(tmp_path / "other", REGISTRY, (10**18,), capacity=64, ring=64)
-    quotes = huge.write(pool, 0)
+    grid = write_pool(huge, pool, 0, (10**18,))
     huge.commit(1, 0)
     table = QuoteTable(tmp_path / "other" / QUOTES_INTERNAL)
-    for index, quoted in enumerate(quotes):
+    assert [row[3] for row in grid] == [0, 0]
+    for index in range(len(grid)):
         entry = table.read(index)
         assert entry is not None
-        assert entry.void == (quoted.quote is None)
+        assert entry.void
     huge.close()
 
 
 def test_a_forgotten_pool_has_no_snapshot_and_only_void_quotes(tables: Tables, tmp_path: Path):
     pool = ENGINE_POOLS[ADDRESSES[0]]
-    tables.write(pool, 0)
+    write_pool(tables, pool, 0, AMOUNTS)
     tables.commit(1, 0)
     tables.forget(pool.address, 2, 100)
     tables.commit(2, 100)
@@ -161,7 +149,7 @@ def test_snapshots_of_an_earlier_market_do_not_hold_back_a_new_one(tmp_path: Pat
     pool = ENGINE_POOLS[ADDRESSES[0]]
     for slot in (1000, 1):
         tables = Tables(tmp_path / "shm", REGISTRY, AMOUNTS, capacity=64, ring=64)
-        tables.write(pool.at(slot, 1, 0), slot)
+        write_pool(tables, pool.at(slot, 1, 0), slot, AMOUNTS)
         tables.commit(slot, slot)
         tables.close()
         del tables  # the lock goes with the process, or here with the object
@@ -178,23 +166,11 @@ def test_a_full_table_says_so(tmp_path: Path):
 
     def fill() -> None:
         for pool in ENGINE_POOLS.values():
-            tables.write(pool, 0)
+            write_pool(tables, pool, 0, AMOUNTS)
 
     with pytest.raises(SharedMemoryFull):
         fill()
     tables.close()
-
-
-def test_the_best_offer_is_told_when_it_changes_and_only_then():
-    best = BestOffers()
-    first, second = Offer("one", "A", "B", 10, 100), Offer("two", "A", "B", 10, 101)
-    assert best.update([first]) == [first]
-    assert best.update([first]) == []
-    assert best.update([second]) == [second]
-    # The best pool worsens: now the other one is the best.
-    assert best.update([Offer("two", "A", "B", 10, 99)]) == [first]
-    assert best.update([Offer("one", "B", "A", 10, 0)]) == []
-    assert best.update([Offer("one", "A", "B", 10, 0), Offer("two", "A", "B", 10, 0)]) == []
 
 
 def test_pool_states_of_every_venue_survive_the_wire():

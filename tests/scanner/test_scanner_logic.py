@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quote_tables import write_pool
 
 from localnet.market import Temper, offline_engine
 from localnet.world import World, begin
@@ -170,12 +171,12 @@ def test_the_first_look_is_a_full_one_then_only_what_changed(tables: Tables, tmp
     pools = [held.pool for _, held in sorted(world.pools.items())]
     shared = SharedQuotes(tmp_path)
     for pool in pools[:4]:
-        tables.write(pool, 0)
+        write_pool(tables, pool, 0)
     tables.commit(1, 100)
     assert shared.changed() is None
     assert len(shared.all_pools()) == 4
     assert shared.changed() == []
-    tables.write(pools[2].at(2, 2, 0), 0)
+    write_pool(tables, pools[2].at(2, 2, 0), 0)
     assert shared.changed() == [], "nothing is visible before the commit"
     tables.commit(2, 200)
     assert names(shared, shared.changed()) == {pools[2].address}
@@ -187,7 +188,7 @@ def test_a_lap_means_looking_at_everything(tables: Tables, tmp_path: Path, world
     shared.changed()
     for slot in range(2, 8):
         for held in list(world.pools.values())[:4]:
-            tables.write(held.pool.at(slot, slot, 0), 0)
+            write_pool(tables, held.pool.at(slot, slot, 0), 0)
         tables.commit(slot, slot)
     assert shared.changed() is None
     assert shared.laps == 1
@@ -197,14 +198,14 @@ def test_a_lap_means_looking_at_everything(tables: Tables, tmp_path: Path, world
 def test_another_writer_means_looking_at_everything(tmp_path: Path, world: World):
     pool = next(iter(world.pools.values())).pool
     first = Tables(tmp_path, REGISTRY, (10**9,), capacity=64, ring=16)
-    first.write(pool, 0)
+    write_pool(first, pool, 0)
     first.commit(1, 100)
     shared = SharedQuotes(tmp_path)
     assert shared.changed() is None
     first.close()
     del first  # the lock goes with the process, or here with the object
     second = Tables(tmp_path, REGISTRY, (10**9,), capacity=64, ring=16)
-    second.write(pool, 0)
+    write_pool(second, pool, 0)
     second.commit(2, 200)
     assert shared.changed() is None
     assert not shared.replaced

@@ -68,6 +68,10 @@ class Feed:
         for slot in [slot for slot in self._heard if slot <= update.slot]:
             del self._heard[slot]
 
+    def mark_changed(self, address: str) -> None:
+        """Count a pool as changed, though nothing new was heard of it."""
+        self._changed[address] = None
+
     def take_changed(self) -> list[str]:
         """Return the pools that changed since this was last asked, in the order of their addresses."""
         changed = sorted(self._changed)

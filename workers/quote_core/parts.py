@@ -41,9 +41,9 @@ class PoolVoid:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """A pool was seen to be as it was."""
+    """Pools that were seen to be as they were."""
 
-    pool: str
+    pools: tuple[str, ...]
     confirmed_ns: int
 
 
@@ -65,70 +65,81 @@ Value = PoolGrid | PoolVoid | Confirmed | Settled | OraclePrice | Quote
 Emit = Callable[[Value], None]
 
 
-def to_message(value: Value, *, producer: str, now_ns: int) -> Message:
-    """Return a value as the message that tells it to another process."""
+def to_messages(value: Value, *, producer: str, now_ns: int) -> list[Message]:
+    """Return a value as the messages that tell it to another process."""
     match value:
         case PoolGrid():
-            pool = value.pool
-            return PoolQuotes(
-                id=deterministic_id("pool-quotes", pool.address, pool.slot, pool.write_version, value.confirmed_ns),
-                causation_id=value.cause,
-                created_ns=now_ns,
-                producer=producer,
-                pool=pool.address,
-                protocol=Protocol(int(pool.protocol)),
-                token_a=pool.token_a,
-                token_b=pool.token_b,
-                slot=pool.slot,
-                write_version=pool.write_version,
-                observed_ns=value.observed_ns,
-                confirmed_ns=value.confirmed_ns,
-                quotes=[
-                    QuotedAmount(
-                        a_to_b=a_to_b,
-                        amount_index=index,
-                        amount_in=amount_in,
-                        amount_out=amount_out,
-                        fee_amount=fee_amount,
-                        price_impact_bps=impact,
-                    )
-                    for a_to_b, index, amount_in, amount_out, fee_amount, impact in value.grid
-                ],
-                snapshot=pool.snapshot(),
-            )
+            return [_pool_quotes(value, producer, now_ns)]
         case PoolVoid():
-            return PoolQuotes(
-                id=deterministic_id("pool-void", value.pool, value.slot, value.reason),
-                causation_id=value.cause,
-                created_ns=now_ns,
-                producer=producer,
-                pool=value.pool,
-                protocol=value.protocol,
-                slot=value.slot,
-                observed_ns=value.observed_ns,
-                refusal=value.reason,
-            )
+            return [
+                PoolQuotes(
+                    id=deterministic_id("pool-void", value.pool, value.slot, value.reason),
+                    causation_id=value.cause,
+                    created_ns=now_ns,
+                    producer=producer,
+                    pool=value.pool,
+                    protocol=value.protocol,
+                    slot=value.slot,
+                    observed_ns=value.observed_ns,
+                    refusal=value.reason,
+                )
+            ]
         case Confirmed():
-            return PoolQuotes(
-                id=deterministic_id("pool-confirmed", value.pool, value.confirmed_ns),
-                created_ns=now_ns,
-                producer=producer,
-                pool=value.pool,
-                confirmed_ns=value.confirmed_ns,
-            )
+            return [
+                PoolQuotes(
+                    id=deterministic_id("pool-confirmed", pool, value.confirmed_ns),
+                    created_ns=now_ns,
+                    producer=producer,
+                    pool=pool,
+                    confirmed_ns=value.confirmed_ns,
+                )
+                for pool in value.pools
+            ]
         case Settled():
-            return QuotesSettled(
-                id=deterministic_id("quotes-settled", value.market, value.slot, value.market_ns),
-                causation_id=value.market,
-                created_ns=now_ns,
-                producer=producer,
-                slot=value.slot,
-                market_ns=value.market_ns,
-                pools=value.pools,
-                confirms=value.confirms,
-            )
+            return [
+                QuotesSettled(
+                    id=deterministic_id("quotes-settled", value.market, value.slot, value.market_ns),
+                    causation_id=value.market,
+                    created_ns=now_ns,
+                    producer=producer,
+                    slot=value.slot,
+                    market_ns=value.market_ns,
+                    pools=value.pools,
+                    confirms=value.confirms,
+                )
+            ]
         case _:
-            return value
+            return [value]
+
+
+def _pool_quotes(value: PoolGrid, producer: str, now_ns: int) -> PoolQuotes:
+    pool = value.pool
+    return PoolQuotes(
+        id=deterministic_id("pool-quotes", pool.address, pool.slot, pool.write_version, value.confirmed_ns),
+        causation_id=value.cause,
+        created_ns=now_ns,
+        producer=producer,
+        pool=pool.address,
+        protocol=Protocol(int(pool.protocol)),
+        token_a=pool.token_a,
+        token_b=pool.token_b,
+        slot=pool.slot,
+        write_version=pool.write_version,
+        observed_ns=value.observed_ns,
+        confirmed_ns=value.confirmed_ns,
+        quotes=[
+            QuotedAmount(
+                a_to_b=a_to_b,
+                amount_index=index,
+                amount_in=amount_in,
+                amount_out=amount_out,
+                fee_amount=fee_amount,
+                price_impact_bps=impact,
+            )
+            for a_to_b, index, amount_in, amount_out, fee_amount, impact in value.grid
+        ],
+        snapshot=pool.snapshot(),
+    )
 
 
 def from_message(message: Message) -> Value | None:
@@ -165,7 +176,7 @@ def _from_pool_quotes(message: PoolQuotes) -> Value:
             message.causation_id,
         )
     if not message.snapshot:
-        return Confirmed(message.pool, message.confirmed_ns)
+        return Confirmed((message.pool,), message.confirmed_ns)
     pool = Pool.from_snapshot(message.snapshot)
     if (pool.address, pool.slot, pool.write_version) != (message.pool, message.slot, message.write_version):
         raise PoolRefused(f"the snapshot is of {pool.address} at slot {pool.slot}, not of {message.pool}")

@@ -1,4 +1,4 @@
-"""The shared-memory files of the quote core, and how a pool is written to them."""
+"""The shared-memory files of the quote core, and how pools and external offers are written to them."""
 
 from __future__ import annotations
 
@@ -7,37 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markets.tokens import Registry
-from pipeline._core import Pool, PoolQuote, QuoteError
-from pipeline.shm import POOLS, QUOTE_VOID, QUOTES_EXTERNAL, QUOTES_INTERNAL, PoolBlobWriter, QuoteTableWriter
-
-LOCAL = "local"
-"""Provider name of quotes that are computed here."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuotedAmount:
-    """One quote of a pool: a direction, an amount of the grid, and what comes out, if the pool can give it."""
-
-    a_to_b: bool
-    index: int
-    amount_in: int
-    quote: PoolQuote | None
-
-
-def quote_grid(pool: Pool, amounts: Sequence[int]) -> list[QuotedAmount]:
-    """Return a pool's quotes for every amount, in both directions."""
-    return [
-        QuotedAmount(a_to_b, index, amount, _quote(pool, a_to_b, amount))
-        for a_to_b in (True, False)
-        for index, amount in enumerate(amounts)
-    ]
+from pipeline.config import Config
+from pipeline.errors import BadData, Refused
+from pipeline.messages import Staleness
+from pipeline.shm import (
+    POOLS,
+    QUOTE_VOID,
+    QUOTES_EXTERNAL,
+    QUOTES_INTERNAL,
+    PoolBlobWriter,
+    QuoteTableWriter,
+    SharedMemoryError,
+    SharedMemoryOwned,
+)
+from workers.quote_core.book import Offer
+from workers.quote_core.parts import LOCAL, PoolGrid
+from workers.quote_core.rating import Rating
 
 
-def _quote(pool: Pool, a_to_b: bool, amount: int) -> PoolQuote | None:
-    try:
-        return pool.quote_in(a_to_b, amount)
-    except QuoteError:
-        return None
+@dataclass(slots=True)
+class _Written:
+    """Where a pool stands in the internal table."""
+
+    pool_id: int
+    entries: list[int]
+    """One per row of its grid."""
+    amounts: list[int]
 
 
 class Tables:
@@ -53,55 +48,104 @@ class Tables:
         """
         directory.mkdir(parents=True, exist_ok=True)
         self._registry = registry
-        self._amounts = amounts
+        self._amounts = {amount: index for index, amount in enumerate(amounts)}
         self.internal = QuoteTableWriter(directory / QUOTES_INTERNAL, capacity, ring, replace=True)
         self.external = QuoteTableWriter(directory / QUOTES_EXTERNAL, capacity, ring, replace=True)
         self.blobs = PoolBlobWriter(directory / POOLS, replace=True)
         self.blobs.clear()
-        self._entries: dict[tuple[str, bool, int], int] = {}
-        self._pools: dict[str, int] = {}
+        self._pools: dict[str, _Written] = {}
         self._provider = self.internal.intern("provider", LOCAL)
 
-    def write(self, pool: Pool, observed_ns: int) -> list[QuotedAmount]:
+    def write(self, value: PoolGrid, confirmed_ns: int, ratings: Sequence[Rating], routes: tuple[int, int]) -> None:
         """Write a pool's snapshot and its quotes; they are seen with the next commit.
+
+        `routes` are the ids of the swap from token a to token b and back.
 
         Raises:
             SharedMemoryFull: if the table has no room for another pool.
         """
-        pool_id = self._pools[pool.address] = self.internal.intern("pool", pool.address)
-        self.blobs.write(pool_id, pool.snapshot(), pool.slot, pool.write_version, observed_ns)
-        quotes = quote_grid(pool, self._amounts)
-        for quoted in quotes:
-            index = self._entry(pool, pool_id, quoted)
-            quote = quoted.quote
-            self.internal.write(
-                index,
-                quoted.amount_in,
-                quote.amount_out if quote is not None else 0,
-                pool.slot,
-                observed_ns,
-                price_impact_bps=quote.price_impact_bps if quote is not None else 0.0,
-                confidence=1.0 if quote is not None else 0.0,
-                staleness=0 if quote is not None else QUOTE_VOID,
-                write_version=pool.write_version,
-                fee_amount=quote.fee_amount if quote is not None else 0,
+        pool = value.pool
+        written = self._pools.get(pool.address)
+        if written is None or len(written.entries) != len(value.grid):
+            written = self._pools[pool.address] = self._enter(value)
+        slot, write_version = pool.slot, pool.write_version
+        self.blobs.write(written.pool_id, pool.snapshot(), slot, write_version, value.observed_ns)
+        write = self.internal.write
+        for entry, row, rating in zip(written.entries, value.grid, ratings, strict=True):
+            a_to_b, _index, amount_in, amount_out, fee_amount, impact = row
+            write(
+                entry,
+                amount_in,
+                amount_out,
+                slot,
+                confirmed_ns,
+                price_impact_bps=impact,
+                confidence=rating.confidence if amount_out else 0.0,
+                staleness=int(rating.staleness) if amount_out else QUOTE_VOID,
+                write_version=write_version,
+                fee_amount=fee_amount,
+                oracle_amount_out=rating.oracle_amount_out,
+                route=routes[0 if a_to_b else 1],
+                factors=rating.factors,
             )
-        return quotes
+
+    def refresh(self, value: PoolGrid, confirmed_ns: int, ratings: Sequence[Rating]) -> None:
+        """Write what time has done to a pool's quotes. Readers are told only where a band has changed."""
+        written = self._pools.get(value.pool.address)
+        if written is None:
+            return
+        if not hasattr(self.internal, "refresh"):
+            return
+        refresh = self.internal.refresh
+        for entry, row, rating in zip(written.entries, value.grid, ratings, strict=True):
+            if row[3]:
+                refresh(entry, confirmed_ns, rating.confidence, int(rating.staleness), rating.factors)
+
+    def write_external(self, offer: Offer) -> None:
+        """Write an external provider's offer; it is seen with the next `commit_external`.
+
+        Raises:
+            SharedMemoryFull: if the table has no room for another direction.
+        """
+        rating = offer.rating
+        self.external.write(
+            self._external_entry(offer),
+            offer.amount_in,
+            offer.amount_out,
+            offer.slot,
+            offer.quoted_ns,
+            price_impact_bps=offer.price_impact_bps,
+            confidence=rating.confidence,
+            staleness=int(rating.staleness),
+            oracle_amount_out=rating.oracle_amount_out,
+            route=offer.route,
+            hops=offer.hops,
+            factors=rating.factors,
+        )
+
+    def void_external(self, offer: Offer) -> None:
+        """Void an external offer that no longer counts; it is seen with the next `commit_external`."""
+        entry = self._external_entry(offer)
+        self.external.write(entry, offer.amount_in, 0, offer.slot, offer.quoted_ns, staleness=QUOTE_VOID)
+
+    def commit_external(self, slot: int, market_ns: int) -> None:
+        """Make the external offers visible at once. The internal table's readers are not woken."""
+        self.external.commit(slot, market_ns)
 
     def forget(self, address: str, slot: int, observed_ns: int) -> None:
         """Void what is known of a pool: its newest state cannot be read. One never written takes no room here."""
-        pool_id = self._pools.get(address)
-        if pool_id is None:
+        written = self._pools.get(address)
+        if written is None:
             return
-        self.blobs.remove(pool_id)
-        for (pool, _a_to_b, amount), index in self._entries.items():
-            if pool == address:
-                self.internal.write(index, self._amounts[amount], 0, slot, observed_ns, staleness=QUOTE_VOID)
+        self.blobs.remove(written.pool_id)
+        for entry, amount in zip(written.entries, written.amounts, strict=True):
+            self.internal.write(entry, amount, 0, slot, observed_ns, staleness=QUOTE_VOID)
 
     def forget_all(self, slot: int, observed_ns: int) -> None:
         """Void every pool: another market has begun."""
         for address in self._pools:
             self.forget(address, slot, observed_ns)
+        self.blobs.clear()
 
     def commit(self, slot: int, market_ns: int) -> None:
         """Make everything that was written visible at once and wake the readers."""
@@ -120,19 +164,54 @@ class Tables:
         self.external.close()
         self.blobs.close()
 
-    def _entry(self, pool: Pool, pool_id: int, quoted: QuotedAmount) -> int:
-        key = (pool.address, quoted.a_to_b, quoted.index)
-        index = self._entries.get(key)
-        if index is None:
-            token_in, token_out = (pool.token_a, pool.token_b) if quoted.a_to_b else (pool.token_b, pool.token_a)
-            table = self.internal
-            index = self._entries[key] = table.entry(
+    def _enter(self, value: PoolGrid) -> _Written:
+        pool, table = value.pool, self.internal
+        pool_id = table.intern("pool", pool.address)
+        token_a, token_b = table.intern("token", pool.token_a), table.intern("token", pool.token_b)
+        pair = table.intern("pair", self._registry.pair_name(pool.token_a, pool.token_b))
+        entries = [
+            table.entry(
                 pool_id,
-                table.intern("token", token_in),
-                table.intern("token", token_out),
-                pair=table.intern("pair", self._registry.pair_name(token_in, token_out)),
+                token_a if a_to_b else token_b,
+                token_b if a_to_b else token_a,
+                pair=pair,
                 provider=self._provider,
                 protocol=int(pool.protocol),
-                amount_index=quoted.index,
+                amount_index=index,
             )
-        return index
+            for a_to_b, index, *_ in value.grid
+        ]
+        return _Written(pool_id, entries, [row[2] for row in value.grid])
+
+    def _external_entry(self, offer: Offer) -> int:
+        """Return the entry of a provider's offers for a direction; amounts beside the grid share its last place."""
+        table = self.external
+        return table.entry(
+            0,
+            table.intern("token", offer.token_in),
+            table.intern("token", offer.token_out),
+            pair=table.intern("pair", self._registry.pair_name(offer.token_in, offer.token_out)),
+            provider=table.intern("provider", offer.provider),
+            protocol=int(offer.protocol),
+            amount_index=self._amounts.get(offer.amount_in, len(self._amounts)),
+        )
+
+
+def staleness_name(staleness: int) -> str:
+    """Return an entry's staleness in words."""
+    return "void" if staleness == QUOTE_VOID else Staleness(staleness).name.lower().replace("_", " ")
+
+
+def open_tables(config: Config, registry: Registry) -> Tables:
+    """Open the shared-memory files.
+
+    Raises:
+        Failure: if another process writes them, or they cannot be made.
+    """
+    settings = config.quote_core
+    try:
+        return Tables(config.shm_directory, registry, settings.amounts, capacity=settings.capacity, ring=settings.ring)
+    except SharedMemoryOwned as error:
+        raise Refused(str(error), "stop the other quote core, or give this one its own shm.namespace") from error
+    except (SharedMemoryError, OSError) as error:
+        raise BadData(f"shared memory cannot be written: {error}", "see shm.directory and its free space") from error
