@@ -34,6 +34,8 @@ class ProviderSection(Section):
 class SimulatedProvidersSection(Section):
     """The simulated providers of the offline market."""
 
+    url: str
+    host: str
     port: Port
     fault_ratio: Ratio
     rate_per_s: Rate

@@ -19,7 +19,7 @@ PORT_OFFSETS = {
     for offset, name in enumerate(
         (
             *("system_manager", "auditor", "executor", "planner", "quote_core", "scanner", "market"),
-            *("initializer", "collector", "notifier", "event_logger", "gateway"),
+            *("initializer", "collector", "notifier", "event_logger", "gateway", "providers"),
         )
     )
 }

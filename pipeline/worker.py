@@ -43,7 +43,7 @@ __all__ = ["WorkerContext", "find_worker", "known_workers", "run_worker"]
 
 Run = Callable[[WorkerContext], Awaitable[None]]
 # Workers whose module stands elsewhere than in workers/<name>/worker.py.
-_ELSEWHERE = {"market": "localnet.worker"}
+_ELSEWHERE = {"market": "localnet.worker", "providers": "localnet.providers"}
 _PERMIT_WAIT_S = 2.0
 _FORCE_GRACE_S = 1.0
 _LAST_WORD_S = 1.0

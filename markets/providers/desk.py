@@ -122,41 +122,42 @@ class Desk:
         self._draw = draw
         self._pause = pause
 
-    def can_ask(self, pair: Pair, *, urgent: bool) -> bool:
-        """Tell whether a pair can be asked for now."""
-        return self._choose(pair, urgent=urgent) is not None
+    def take(self, pair: Pair, *, urgent: bool, avoid: frozenset[str] = frozenset()) -> Chosen | None:
+        """Take what asking for a pair needs, and return who is to be asked; None where it cannot be asked now."""
+        chosen = choose(pair, self.states, self.cache.route, urgent=urgent, avoid=avoid)
+        if chosen is None:
+            return None
+        if chosen.forward is chosen.reverse:
+            return chosen if chosen.forward.take(2) else None
+        return chosen if chosen.forward.take(1) and chosen.reverse.take(1) else None
 
-    async def ask(
-        self, pair: Pair, price_ttl_s: float, known: Callable[[Ask], Known], *, urgent: bool
-    ) -> PairSaid | None:
-        """Ask for both directions of a pair until both are answered or the deadline or the limits forbid another try.
+    async def ask(self, pair: Pair, chosen: Chosen, price_ttl_s: float, known: Callable[[Ask], Known]) -> PairSaid:
+        """Ask for both directions of a pair until both are answered, or the deadline or the limits forbid another try.
 
-        Return the last try, or None where there was none. A retry asks for both again: an answer from before it would be
-        about another state of the market.
+        `chosen` is what `take` returned. Return the last try. A retry asks for both again, others where there are some:
+        a direction's answer from before it would be about another state of the market.
         """
-        deadline_ns = self._clock() + int(self.terms.deadline_s * NS_PER_S)
-        said: PairSaid | None = None
+        terms = self.terms
+        deadline_ns = self._clock() + int(terms.deadline_s * NS_PER_S)
         failed: set[str] = set()
-        for attempt in range(1 + self.terms.retries):
-            if attempt:
-                wait_s = self.terms.retry_wait_s * 2 ** (attempt - 1) * (0.5 + 0.5 * self._draw())
-                if self._clock() + int((wait_s + self.terms.timeout_s) * NS_PER_S) > deadline_ns:
-                    break
-                await self._pause(wait_s)
-            chosen = self._choose(pair, urgent=urgent or attempt > 0, avoid=frozenset(failed))
-            if chosen is None or not _take(chosen):
-                break
-            self.counts.retried += attempt > 0
+        for attempt in range(terms.retries + 1):
             said = await self._both(pair, chosen, price_ttl_s, known)
             if said.whole:
                 self.counts.whole += 1
                 return said
             failed |= {side.provider for side in (said.forward, said.reverse) if side.bad is not None}
-        self.counts.given_up += said is not None
+            wait_s = terms.retry_wait_s * 2**attempt * (0.5 + 0.5 * self._draw())
+            late = self._clock() + int((wait_s + terms.timeout_s) * NS_PER_S) > deadline_ns
+            if attempt == terms.retries or late:
+                break
+            await self._pause(wait_s)
+            again = self.take(pair, urgent=True, avoid=frozenset(failed))
+            if again is None:
+                break
+            chosen = again
+            self.counts.retried += 1
+        self.counts.given_up += 1
         return said
-
-    def _choose(self, pair: Pair, *, urgent: bool, avoid: frozenset[str] = frozenset()) -> Chosen | None:
-        return choose(pair, self.states, self.cache.route, urgent=urgent, avoid=avoid)
 
     async def _both(self, pair: Pair, chosen: Chosen, price_ttl_s: float, known: Callable[[Ask], Known]) -> PairSaid:
         self.counts.asked += 1
@@ -210,9 +211,3 @@ class Desk:
             return given
         last = self.cache.last_good(provider, ask, LAST_GOOD_S)
         return given if last is None else Known((last,), given.slot)
-
-
-def _take(chosen: Chosen) -> bool:
-    if chosen.forward is chosen.reverse:
-        return chosen.forward.take(2)
-    return chosen.forward.take(1) and chosen.reverse.take(1)

@@ -79,7 +79,7 @@ class DFlow:
             min_out=amount(quote.min_out_amount),
             slippage_bps=quote.slippage_bps,
             price_impact_bps=impact_bps(float(quote.price_impact_pct)),
-            route=_route(quote),
+            route=_route(quote, ask),
             slot=quote.context_slot,
         )
 
@@ -91,13 +91,13 @@ class DFlow:
         return BadAnswer(Reason.STATUS, str(status))
 
 
-def _route(quote: _Quote) -> Route:
+def _route(quote: _Quote, ask: Ask) -> Route:
     groups: dict[str, list[int]] = defaultdict(list)
     for leg in quote.route_plan:
         groups[leg.input_mint].append(amount(leg.in_amount))
     # The shares of what goes in are of the amount asked for: legs that leave some of it out are no whole split.
-    if (first := groups.get(quote.input_mint)) is not None and sum(first) != amount(quote.in_amount):
-        raise BadAnswer(Reason.SPLITS, f"legs take {sum(first)} of {quote.in_amount}")
+    if (first := groups.get(ask.token_in)) is not None and sum(first) != ask.amount_in:
+        raise BadAnswer(Reason.SPLITS, f"legs take {sum(first)} of {ask.amount_in}")
     shares = {token: iter(shares_of(amounts)) for token, amounts in groups.items()}
     return tuple(
         Step(

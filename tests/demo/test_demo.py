@@ -17,7 +17,7 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(180)]
 
 SERVER = "nats-server"
-WORKERS = ["market", "quote_core", "scanner", "planner", "executor", "auditor", "system_manager"]
+WORKERS = ["market", "providers", "quote_core", "scanner", "planner", "executor", "auditor", "system_manager"]
 
 
 class Demo:

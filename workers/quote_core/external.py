@@ -125,8 +125,8 @@ class ExternalPart:
         if settings.source == "live":
             self._address = "live"
             return
-        entry = run_files.read(self.context.config, RUN_FILE)
-        address = entry.url if entry is not None else ""
+        entry = None if settings.simulated.url else run_files.read(self.context.config, RUN_FILE)
+        address = settings.simulated.url or (entry.url if entry is not None else "")
         if address and address != self._address:
             self._readdress(providers_of(settings, address))
             self.context.log.info("simulated providers found", url=address)
