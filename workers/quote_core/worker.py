@@ -14,6 +14,7 @@ from pipeline.messages import OraclePrice
 from pipeline.sections import OracleSection
 from workers.quote_core.aggregator import NS_PER_S, Aggregator, Changed, Terms
 from workers.quote_core.book import Book
+from workers.quote_core.external import external_part
 from workers.quote_core.local import StreamSource
 from workers.quote_core.metrics import QuoteMetrics
 from workers.quote_core.parts import Emit, Value, to_messages
@@ -210,4 +211,4 @@ def oracle_limits(settings: OracleSection) -> Limits:
 
 def external_parts(context: WorkerContext, emit: Emit) -> dict[str, Run]:
     """Return what asks the outside world: nothing where nothing of it is configured."""
-    return {}
+    return external_part(context, emit)
