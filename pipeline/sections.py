@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from pipeline.discovery_section import DiscoverySection
 from pipeline.external_sections import ExternalSection
 from pipeline.redact import hide_password
 from pipeline.section import Bps, FeedId, Name, Natural, Port, Positive, Ratio, Seconds, Section
@@ -345,6 +346,7 @@ class Config(Section):
     shm: ShmSection
     market: MarketSection
     quote_core: QuoteCoreSection
+    discovery: DiscoverySection
     external: ExternalSection
     oracle: OracleSection
     routes: RoutesSection
