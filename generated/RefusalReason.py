@@ -29,3 +29,5 @@ class RefusalReason(object):
     NOT_PERMITTED = 11
     # shared memory had no fresh quote for a leg
     QUOTE_MISSING = 12
+    # the fresh quote keeps less of the promised profit than the confidence asks for
+    PROFIT_NOT_CONFIRMED = 13

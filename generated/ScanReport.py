@@ -119,8 +119,16 @@ class ScanReport(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
+    # cycles that pay but were not published, as the confidence in their quotes is too low
+    # ScanReport
+    def Skipped(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(26))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
 def ScanReportStart(builder: flatbuffers.Builder):
-    builder.StartObject(11)
+    builder.StartObject(12)
 
 def Start(builder: flatbuffers.Builder):
     ScanReportStart(builder)
@@ -190,6 +198,12 @@ def ScanReportAddLaps(builder: flatbuffers.Builder, laps: int):
 
 def AddLaps(builder: flatbuffers.Builder, laps: int):
     ScanReportAddLaps(builder, laps)
+
+def ScanReportAddSkipped(builder: flatbuffers.Builder, skipped: int):
+    builder.PrependUint32Slot(11, skipped, 0)
+
+def AddSkipped(builder: flatbuffers.Builder, skipped: int):
+    ScanReportAddSkipped(builder, skipped)
 
 def ScanReportEnd(builder: flatbuffers.Builder) -> int:
     return builder.EndObject()

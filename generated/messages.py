@@ -3,6 +3,7 @@
 from pipeline._core import (
     AccountData,
     Anomaly,
+    AskedPair,
     Command,
     CommandKind,
     ConfidenceBand,
@@ -16,14 +17,21 @@ from pipeline._core import (
     Mode,
     Opportunity,
     OraclePrice,
+    PairQuotes,
     Permit,
     PermitState,
     PlanRefusal,
     PnlSnapshot,
+    PoolAnswer,
     PoolQuotes,
+    PoolRequest,
     PoolState,
+    Problem,
     Protocol,
     Quote,
+    QuoteAnswer,
+    QuoteChanges,
+    QuoteRequest,
     QuotedAmount,
     QuotesSettled,
     Refusal,
@@ -33,6 +41,8 @@ from pipeline._core import (
     Severity,
     SlotUpdate,
     Staleness,
+    SubscribeAnswer,
+    SubscribeRequest,
     WorkerHealth,
     WorkerState,
 )
@@ -49,12 +59,19 @@ Message = (
     | Permit
     | PlanRefusal
     | PnlSnapshot
+    | PoolAnswer
     | PoolQuotes
+    | PoolRequest
     | PoolState
     | Quote
+    | QuoteAnswer
+    | QuoteChanges
+    | QuoteRequest
     | QuotesSettled
     | ScanReport
     | SlotUpdate
+    | SubscribeAnswer
+    | SubscribeRequest
     | WorkerHealth
 )
 MESSAGES = (
@@ -69,12 +86,19 @@ MESSAGES = (
     Permit,
     PlanRefusal,
     PnlSnapshot,
+    PoolAnswer,
     PoolQuotes,
+    PoolRequest,
     PoolState,
     Quote,
+    QuoteAnswer,
+    QuoteChanges,
+    QuoteRequest,
     QuotesSettled,
     ScanReport,
     SlotUpdate,
+    SubscribeAnswer,
+    SubscribeRequest,
     WorkerHealth,
 )
 ENUMERATIONS = (
@@ -83,6 +107,7 @@ ENUMERATIONS = (
     ExecutionStatus,
     Mode,
     PermitState,
+    Problem,
     Protocol,
     RefusalReason,
     Severity,
@@ -93,6 +118,7 @@ ENUMERATIONS = (
 __all__ = [
     "AccountData",
     "Anomaly",
+    "AskedPair",
     "Command",
     "CommandKind",
     "ConfidenceBand",
@@ -106,14 +132,21 @@ __all__ = [
     "Mode",
     "Opportunity",
     "OraclePrice",
+    "PairQuotes",
     "Permit",
     "PermitState",
     "PlanRefusal",
     "PnlSnapshot",
+    "PoolAnswer",
     "PoolQuotes",
+    "PoolRequest",
     "PoolState",
+    "Problem",
     "Protocol",
     "Quote",
+    "QuoteAnswer",
+    "QuoteChanges",
+    "QuoteRequest",
     "QuotedAmount",
     "QuotesSettled",
     "Refusal",
@@ -123,6 +156,8 @@ __all__ = [
     "Severity",
     "SlotUpdate",
     "Staleness",
+    "SubscribeAnswer",
+    "SubscribeRequest",
     "WorkerHealth",
     "WorkerState",
     "ENUMERATIONS",

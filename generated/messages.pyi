@@ -57,6 +57,26 @@ class PermitState(IntEnum):
     ACTIVE = 2
     """trading allowed"""
 
+class Problem(IntEnum):
+    """Why a request was not answered. The zero value is none: the request was."""
+    NONE = 0
+    BAD_REQUEST = 1
+    """cannot be read, or makes no sense"""
+    UNKNOWN_TOKEN = 2
+    """neither a known symbol nor a mint"""
+    UNKNOWN_POOL = 3
+    """no pool of that address is quoted"""
+    NO_QUOTE = 4
+    """nobody gives anything for the amount"""
+    TOO_MANY = 5
+    """more than one request may ask for, or more subscriptions than are served"""
+    NOT_READY = 6
+    """the quote core has not seen a market yet"""
+    UNKNOWN_SUBSCRIPTION = 7
+    """it was never made here, has ended, or its lease ran out"""
+    INTERNAL = 8
+    """a fault of the quote core"""
+
 class Protocol(IntEnum):
     """The pool's program family: decides account layout and quote math."""
     UNKNOWN = 0
@@ -104,6 +124,8 @@ class RefusalReason(IntEnum):
     """the permit does not allow trading"""
     QUOTE_MISSING = 12
     """shared memory had no fresh quote for a leg"""
+    PROFIT_NOT_CONFIRMED = 13
+    """the fresh quote keeps less of the promised profit than the confidence asks for"""
 
 class Severity(IntEnum):
     INFO = 0
@@ -230,6 +252,48 @@ class Anomaly:
     def encode(self) -> bytes: ...
     @staticmethod
     def decode(buf: _Buffer, /) -> Anomaly: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class AskedPair:
+    """One direction of a pair, and how much of it."""
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        pair: str = "",
+        token_in: str = "",
+        token_out: str = "",
+        amount: int = 0,
+        reverse_amount: int = 0,
+    ) -> Self: ...
+    @property
+    def pair(self) -> str:
+        """name such as SOL/USDC: the first token is given; instead of token_in and token_out"""
+    @property
+    def token_in(self) -> str:
+        """symbol or mint of the token given"""
+    @property
+    def token_out(self) -> str:
+        """symbol or mint of the token taken"""
+    @property
+    def amount(self) -> int:
+        """base units of the token given"""
+    @property
+    def reverse_amount(self) -> int:
+        """base units given in the other direction; 0 for what the first direction gives"""
+    def replace(
+        self,
+        *,
+        pair: str = ...,
+        token_in: str = ...,
+        token_out: str = ...,
+        amount: int = ...,
+        reverse_amount: int = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
@@ -1126,6 +1190,68 @@ class OraclePrice:
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
 
 @final
+class PairQuotes:
+    """What is offered for one asked pair, both directions from one state of the market."""
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        token_in: str = "",
+        token_out: str = "",
+        amount_in: int = 0,
+        forward: Sequence[Quote] = (),
+        reverse: Sequence[Quote] = (),
+        problem: Problem | int = Problem.NONE,
+        detail: str = "",
+        local_left_out: bool = False,
+        external_follows: bool = False,
+    ) -> Self: ...
+    @property
+    def token_in(self) -> str:
+        """mint of the token given"""
+    @property
+    def token_out(self) -> str:
+        """mint of the token taken"""
+    @property
+    def amount_in(self) -> int:
+        """base units of the token given"""
+    @property
+    def forward(self) -> tuple[Quote, ...]:
+        """offers for it, the best by confidence-weighted output first: at most one of a pool and one of an external provider"""
+    @property
+    def reverse(self) -> tuple[Quote, ...]:
+        """offers for the other direction, empty where it was not asked for"""
+    @property
+    def problem(self) -> Problem | int:
+        """why there is no offer"""
+    @property
+    def detail(self) -> str:
+        """the same in words, with what to do"""
+    @property
+    def local_left_out(self) -> bool:
+        """true when pools took too long and are left out"""
+    @property
+    def external_follows(self) -> bool:
+        """true when an external answer is on its way: it follows in subscriptions and in later answers"""
+    def replace(
+        self,
+        *,
+        token_in: str = ...,
+        token_out: str = ...,
+        amount_in: int = ...,
+        forward: Sequence[Quote] = ...,
+        reverse: Sequence[Quote] = ...,
+        problem: Problem | int = ...,
+        detail: str = ...,
+        local_left_out: bool = ...,
+        external_follows: bool = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
 class Permit:
     """A lease: trading is allowed until it runs out, and only in state ACTIVE."""
     IDENTIFIER: Final = "PERM"
@@ -1409,6 +1535,67 @@ class PnlSnapshot:
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
 
 @final
+class PoolAnswer:
+    """Answers a PoolRequest."""
+    IDENTIFIER: Final = "PANS"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        problem: Problem | int = Problem.NONE,
+        detail: str = "",
+        pools: Sequence[PoolQuotes] = (),
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """id of this answer"""
+    @property
+    def correlation_id(self) -> str:
+        """id of the request"""
+    @property
+    def causation_id(self) -> str:
+        """id of the request"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def problem(self) -> Problem | int:
+        """why nothing was answered"""
+    @property
+    def detail(self) -> str:
+        """the same in words, with what to do"""
+    @property
+    def pools(self) -> tuple[PoolQuotes, ...]:
+        """the pool's state with its whole grid of quotes; empty where there is a problem"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        problem: Problem | int = ...,
+        detail: str = ...,
+        pools: Sequence[PoolQuotes] = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> PoolAnswer: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
 class PoolQuotes:
     """All quotes of one pool state, both directions from one snapshot: what the local part of the quote core tells the aggregator."""
     IDENTIFIER: Final = "PQTS"
@@ -1505,6 +1692,57 @@ class PoolQuotes:
     def encode(self) -> bytes: ...
     @staticmethod
     def decode(buf: _Buffer, /) -> PoolQuotes: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class PoolRequest:
+    """Asks for one pool: service quotes.pool."""
+    IDENTIFIER: Final = "PREQ"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        pool: str = "",
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """the client's own name for this request, or empty"""
+    @property
+    def correlation_id(self) -> str:
+        """id that this request shares with everything it belongs to, or empty"""
+    @property
+    def causation_id(self) -> str:
+        """id of what caused it, or empty"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """who asks"""
+    @property
+    def pool(self) -> str:
+        """pool address"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        pool: str = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> PoolRequest: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
@@ -1747,6 +1985,209 @@ class Quote:
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
 
 @final
+class QuoteAnswer:
+    """Answers a QuoteRequest."""
+    IDENTIFIER: Final = "QANS"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        problem: Problem | int = Problem.NONE,
+        detail: str = "",
+        slot: int = 0,
+        market_ns: int = 0,
+        pairs: Sequence[PairQuotes] = (),
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """id of this answer"""
+    @property
+    def correlation_id(self) -> str:
+        """id of the request"""
+    @property
+    def causation_id(self) -> str:
+        """id of the request"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns; of a cached answer too"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def problem(self) -> Problem | int:
+        """why nothing was answered"""
+    @property
+    def detail(self) -> str:
+        """the same in words, with what to do"""
+    @property
+    def slot(self) -> int:
+        """market slot it was answered at"""
+    @property
+    def market_ns(self) -> int:
+        """market time it was answered at, ns"""
+    @property
+    def pairs(self) -> tuple[PairQuotes, ...]:
+        """one for each pair asked for, in the same order"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        problem: Problem | int = ...,
+        detail: str = ...,
+        slot: int = ...,
+        market_ns: int = ...,
+        pairs: Sequence[PairQuotes] = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> QuoteAnswer: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class QuoteChanges:
+    """What changed since the message before, or everything when `snapshot`: each pair once, as it is now."""
+    IDENTIFIER: Final = "QCHG"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        sequence: int = 0,
+        snapshot: bool = False,
+        slot: int = 0,
+        market_ns: int = 0,
+        pairs: Sequence[PairQuotes] = (),
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """deterministic id of this message"""
+    @property
+    def correlation_id(self) -> str:
+        """name of the subscription"""
+    @property
+    def causation_id(self) -> str:
+        """id of what caused it, or empty"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def sequence(self) -> int:
+        """sequence within the subscription, from 1; one left out means that a message was lost"""
+    @property
+    def snapshot(self) -> bool:
+        """true when every pair of the subscription is in it"""
+    @property
+    def slot(self) -> int:
+        """market slot"""
+    @property
+    def market_ns(self) -> int:
+        """market time, ns"""
+    @property
+    def pairs(self) -> tuple[PairQuotes, ...]:
+        """what changed"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        sequence: int = ...,
+        snapshot: bool = ...,
+        slot: int = ...,
+        market_ns: int = ...,
+        pairs: Sequence[PairQuotes] = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> QuoteChanges: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class QuoteRequest:
+    """Asks for quotes: service quotes.get for one pair, quotes.batch for many."""
+    IDENTIFIER: Final = "QREQ"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        pairs: Sequence[AskedPair] = (),
+        paired: bool = False,
+        fresh_external: bool = False,
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """the client's own name for this request, or empty"""
+    @property
+    def correlation_id(self) -> str:
+        """id that this request shares with everything it belongs to, or empty"""
+    @property
+    def causation_id(self) -> str:
+        """id of what caused it, or empty"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """who asks"""
+    @property
+    def pairs(self) -> tuple[AskedPair, ...]:
+        """what is asked for"""
+    @property
+    def paired(self) -> bool:
+        """true for the other direction too"""
+    @property
+    def fresh_external(self) -> bool:
+        """true to ask external providers now; their answer is waited for shortly, else it follows"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        pairs: Sequence[AskedPair] = ...,
+        paired: bool = ...,
+        fresh_external: bool = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> QuoteRequest: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
 class QuotedAmount:
     """One amount of a pool's grid, in one direction."""
     FIELDS: ClassVar[tuple[str, ...]]
@@ -1952,6 +2393,7 @@ class ScanReport:
         opportunities: int = 0,
         duration_ns: int = 0,
         laps: int = 0,
+        skipped: int = 0,
     ) -> Self: ...
     @property
     def id(self) -> str:
@@ -1986,6 +2428,9 @@ class ScanReport:
     @property
     def laps(self) -> int:
         """readers' laps of the change ring since the start; each cost one full scan"""
+    @property
+    def skipped(self) -> int:
+        """cycles that pay but were not published, as the confidence in their quotes is too low"""
     def replace(
         self,
         *,
@@ -2000,6 +2445,7 @@ class ScanReport:
         opportunities: int = ...,
         duration_ns: int = ...,
         laps: int = ...,
+        skipped: int = ...,
     ) -> Self: ...
     def to_dict(self) -> dict[str, Any]: ...
     def encode(self) -> bytes: ...
@@ -2071,6 +2517,158 @@ class SlotUpdate:
     def encode(self) -> bytes: ...
     @staticmethod
     def decode(buf: _Buffer, /) -> SlotUpdate: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class SubscribeAnswer:
+    """Answers a SubscribeRequest."""
+    IDENTIFIER: Final = "SANS"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        problem: Problem | int = Problem.NONE,
+        detail: str = "",
+        subject: str = "",
+        sequence: int = 0,
+        lease_ns: int = 0,
+        window: int = 0,
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """id of this answer"""
+    @property
+    def correlation_id(self) -> str:
+        """id of the request"""
+    @property
+    def causation_id(self) -> str:
+        """id of the request"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def problem(self) -> Problem | int:
+        """why it was refused"""
+    @property
+    def detail(self) -> str:
+        """the same in words, with what to do"""
+    @property
+    def subject(self) -> str:
+        """subject that changes are told on"""
+    @property
+    def sequence(self) -> int:
+        """highest sequence told so far"""
+    @property
+    def lease_ns(self) -> int:
+        """the subscription ends when it was not renewed for so long, ns"""
+    @property
+    def window(self) -> int:
+        """number of messages that are told ahead of what was received; then it waits, and tells the newest when it goes on"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        problem: Problem | int = ...,
+        detail: str = ...,
+        subject: str = ...,
+        sequence: int = ...,
+        lease_ns: int = ...,
+        window: int = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> SubscribeAnswer: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class SubscribeRequest:
+    """Begins, renews or ends a subscription: service quotes.subscribe."""
+    IDENTIFIER: Final = "SREQ"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        subscription: str = "",
+        pairs: Sequence[AskedPair] = (),
+        paired: bool = False,
+        received: int = 0,
+        snapshot: bool = False,
+        end: bool = False,
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """the client's own name for this request, or empty"""
+    @property
+    def correlation_id(self) -> str:
+        """id that this request shares with everything it belongs to, or empty"""
+    @property
+    def causation_id(self) -> str:
+        """id of what caused it, or empty"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """who asks"""
+    @property
+    def subscription(self) -> str:
+        """name of the subscription, chosen by the client: 8 to 64 letters, digits, '-' or '_'; it is told on quotes.stream.NAME"""
+    @property
+    def pairs(self) -> tuple[AskedPair, ...]:
+        """what is subscribed to; empty renews the subscription of that name"""
+    @property
+    def paired(self) -> bool:
+        """true for the other directions too"""
+    @property
+    def received(self) -> int:
+        """highest sequence that was received: so far the subscription may go on"""
+    @property
+    def snapshot(self) -> bool:
+        """true to be told everything again, after a gap"""
+    @property
+    def end(self) -> bool:
+        """true to end it"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        subscription: str = ...,
+        pairs: Sequence[AskedPair] = ...,
+        paired: bool = ...,
+        received: int = ...,
+        snapshot: bool = ...,
+        end: bool = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> SubscribeRequest: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
@@ -2258,12 +2856,19 @@ Message: TypeAlias = (
     | Permit
     | PlanRefusal
     | PnlSnapshot
+    | PoolAnswer
     | PoolQuotes
+    | PoolRequest
     | PoolState
     | Quote
+    | QuoteAnswer
+    | QuoteChanges
+    | QuoteRequest
     | QuotesSettled
     | ScanReport
     | SlotUpdate
+    | SubscribeAnswer
+    | SubscribeRequest
     | WorkerHealth
 )
 MESSAGES: Final[tuple[type[Message], ...]]
@@ -2272,6 +2877,7 @@ ENUMERATIONS: Final[tuple[type[IntEnum], ...]]
 __all__ = [
     "AccountData",
     "Anomaly",
+    "AskedPair",
     "Command",
     "CommandKind",
     "ConfidenceBand",
@@ -2285,14 +2891,21 @@ __all__ = [
     "Mode",
     "Opportunity",
     "OraclePrice",
+    "PairQuotes",
     "Permit",
     "PermitState",
     "PlanRefusal",
     "PnlSnapshot",
+    "PoolAnswer",
     "PoolQuotes",
+    "PoolRequest",
     "PoolState",
+    "Problem",
     "Protocol",
     "Quote",
+    "QuoteAnswer",
+    "QuoteChanges",
+    "QuoteRequest",
     "QuotedAmount",
     "QuotesSettled",
     "Refusal",
@@ -2302,6 +2915,8 @@ __all__ = [
     "Severity",
     "SlotUpdate",
     "Staleness",
+    "SubscribeAnswer",
+    "SubscribeRequest",
     "WorkerHealth",
     "WorkerState",
     "ENUMERATIONS",

@@ -50,6 +50,21 @@ enumeration! {
 }
 
 enumeration! {
+    /// Why a request was not answered. The zero value is none: the request was.
+    Problem {
+        NONE = 0,
+        BAD_REQUEST = 1,
+        UNKNOWN_TOKEN = 2,
+        UNKNOWN_POOL = 3,
+        NO_QUOTE = 4,
+        TOO_MANY = 5,
+        NOT_READY = 6,
+        UNKNOWN_SUBSCRIPTION = 7,
+        INTERNAL = 8,
+    }
+}
+
+enumeration! {
     /// The pool's program family: decides account layout and quote math.
     Protocol {
         UNKNOWN = 0,
@@ -80,6 +95,7 @@ enumeration! {
         EXPOSURE_LIMIT = 10,
         NOT_PERMITTED = 11,
         QUOTE_MISSING = 12,
+        PROFIT_NOT_CONFIRMED = 13,
     }
 }
 
@@ -137,6 +153,18 @@ message! {
         measured: Scalar<f64> = 0.0, slot 7 at 12;
         limit: Scalar<f64> = 0.0, slot 8 at 20;
         detail: Text = (), slot 9 at 48;
+    }
+}
+
+part! {
+    /// One direction of a pair, and how much of it.
+    AskedPair slots 5 size 32
+    signature "(*, pair='', token_in='', token_out='', amount=0, reverse_amount=0)" {
+        pair: Text = (), slot 0 at 20;
+        token_in: Text = (), slot 1 at 24;
+        token_out: Text = (), slot 2 at 28;
+        amount: Scalar<u64> = 0, slot 3 at 4;
+        reverse_amount: Scalar<u64> = 0, slot 4 at 12;
     }
 }
 
@@ -345,6 +373,22 @@ message! {
     }
 }
 
+part! {
+    /// What is offered for one asked pair, both directions from one state of the market.
+    PairQuotes slots 9 size 35
+    signature "(*, token_in='', token_out='', amount_in=0, forward=(), reverse=(), problem=0, detail='', local_left_out=False, external_follows=False)" {
+        token_in: Text = (), slot 0 at 12;
+        token_out: Text = (), slot 1 at 16;
+        amount_in: Scalar<u64> = 0, slot 2 at 4;
+        forward: Tables<Quote> = (), slot 3 at 20;
+        reverse: Tables<Quote> = (), slot 4 at 24;
+        problem: Member<Problem> = 0, slot 5 at 32;
+        detail: Text = (), slot 6 at 28;
+        local_left_out: Scalar<bool> = false, slot 7 at 33;
+        external_follows: Scalar<bool> = false, slot 8 at 34;
+    }
+}
+
 message! {
     /// A lease: trading is allowed until it runs out, and only in state ACTIVE.
     Permit "PERM" slots 11 size 61
@@ -411,6 +455,21 @@ message! {
 }
 
 message! {
+    /// Answers a PoolRequest.
+    PoolAnswer "PANS" slots 8 size 37
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', problem=0, detail='', pools=())" {
+        id: Text = (), slot 0 at 12;
+        correlation_id: Text = (), slot 1 at 16;
+        causation_id: Text = (), slot 2 at 20;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 24;
+        problem: Member<Problem> = 0, slot 5 at 36;
+        detail: Text = (), slot 6 at 28;
+        pools: Tables<PoolQuotes> = (), slot 7 at 32;
+    }
+}
+
+message! {
     /// All quotes of one pool state, both directions from one snapshot: what the local part of the quote core tells the aggregator.
     PoolQuotes "PQTS" slots 16 size 85
     signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pool='', protocol=0, token_a='', token_b='', slot=0, write_version=0, observed_ns=0, confirmed_ns=0, quotes=(), snapshot=b'', refusal='')" {
@@ -430,6 +489,19 @@ message! {
         quotes: Tables<QuotedAmount> = (), slot 13 at 72;
         snapshot: Blob = (), slot 14 at 76;
         refusal: Text = (), slot 15 at 80;
+    }
+}
+
+message! {
+    /// Asks for one pool: service quotes.pool.
+    PoolRequest "PREQ" slots 6 size 32
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pool='')" {
+        id: Text = (), slot 0 at 12;
+        correlation_id: Text = (), slot 1 at 16;
+        causation_id: Text = (), slot 2 at 20;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 24;
+        pool: Text = (), slot 5 at 28;
     }
 }
 
@@ -486,6 +558,55 @@ message! {
     }
 }
 
+message! {
+    /// Answers a QuoteRequest.
+    QuoteAnswer "QANS" slots 10 size 53
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', problem=0, detail='', slot=0, market_ns=0, pairs=())" {
+        id: Text = (), slot 0 at 28;
+        correlation_id: Text = (), slot 1 at 32;
+        causation_id: Text = (), slot 2 at 36;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 40;
+        problem: Member<Problem> = 0, slot 5 at 52;
+        detail: Text = (), slot 6 at 44;
+        slot: Scalar<u64> = 0, slot 7 at 12;
+        market_ns: Scalar<i64> = 0, slot 8 at 20;
+        pairs: Tables<PairQuotes> = (), slot 9 at 48;
+    }
+}
+
+message! {
+    /// What changed since the message before, or everything when `snapshot`: each pair once, as it is now.
+    QuoteChanges "QCHG" slots 10 size 57
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', sequence=0, snapshot=False, slot=0, market_ns=0, pairs=())" {
+        id: Text = (), slot 0 at 36;
+        correlation_id: Text = (), slot 1 at 40;
+        causation_id: Text = (), slot 2 at 44;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 48;
+        sequence: Scalar<u64> = 0, slot 5 at 12;
+        snapshot: Scalar<bool> = false, slot 6 at 56;
+        slot: Scalar<u64> = 0, slot 7 at 20;
+        market_ns: Scalar<i64> = 0, slot 8 at 28;
+        pairs: Tables<PairQuotes> = (), slot 9 at 52;
+    }
+}
+
+message! {
+    /// Asks for quotes: service quotes.get for one pair, quotes.batch for many.
+    QuoteRequest "QREQ" slots 8 size 34
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', pairs=(), paired=False, fresh_external=False)" {
+        id: Text = (), slot 0 at 12;
+        correlation_id: Text = (), slot 1 at 16;
+        causation_id: Text = (), slot 2 at 20;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 24;
+        pairs: Tables<AskedPair> = (), slot 5 at 28;
+        paired: Scalar<bool> = false, slot 6 at 32;
+        fresh_external: Scalar<bool> = false, slot 7 at 33;
+    }
+}
+
 part! {
     /// One amount of a pool's grid, in one direction.
     QuotedAmount slots 6 size 41
@@ -539,8 +660,8 @@ part! {
 
 message! {
     /// What one scan of one slot did: lets an observer tell "nothing found" from "not yet looked".
-    ScanReport "SCAN" slots 11 size 64
-    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', slot=0, pools_changed=0, cycles_examined=0, opportunities=0, duration_ns=0, laps=0)" {
+    ScanReport "SCAN" slots 12 size 68
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', slot=0, pools_changed=0, cycles_examined=0, opportunities=0, duration_ns=0, laps=0, skipped=0)" {
         id: Text = (), slot 0 at 36;
         correlation_id: Text = (), slot 1 at 40;
         causation_id: Text = (), slot 2 at 44;
@@ -552,6 +673,7 @@ message! {
         opportunities: Scalar<u32> = 0, slot 8 at 60;
         duration_ns: Scalar<u64> = 0, slot 9 at 20;
         laps: Scalar<u64> = 0, slot 10 at 28;
+        skipped: Scalar<u32> = 0, slot 11 at 64;
     }
 }
 
@@ -568,6 +690,42 @@ message! {
         market_ns: Scalar<i64> = 0, slot 6 at 20;
         pools_changed: Scalar<u32> = 0, slot 7 at 44;
         closing: Scalar<bool> = false, slot 8 at 48;
+    }
+}
+
+message! {
+    /// Answers a SubscribeRequest.
+    SubscribeAnswer "SANS" slots 11 size 57
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', problem=0, detail='', subject='', sequence=0, lease_ns=0, window=0)" {
+        id: Text = (), slot 0 at 28;
+        correlation_id: Text = (), slot 1 at 32;
+        causation_id: Text = (), slot 2 at 36;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 40;
+        problem: Member<Problem> = 0, slot 5 at 56;
+        detail: Text = (), slot 6 at 44;
+        subject: Text = (), slot 7 at 48;
+        sequence: Scalar<u64> = 0, slot 8 at 12;
+        lease_ns: Scalar<i64> = 0, slot 9 at 20;
+        window: Scalar<u32> = 0, slot 10 at 52;
+    }
+}
+
+message! {
+    /// Begins, renews or ends a subscription: service quotes.subscribe.
+    SubscribeRequest "SREQ" slots 11 size 47
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', subscription='', pairs=(), paired=False, received=0, snapshot=False, end=False)" {
+        id: Text = (), slot 0 at 20;
+        correlation_id: Text = (), slot 1 at 24;
+        causation_id: Text = (), slot 2 at 28;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 32;
+        subscription: Text = (), slot 5 at 36;
+        pairs: Tables<AskedPair> = (), slot 6 at 40;
+        paired: Scalar<bool> = false, slot 7 at 44;
+        received: Scalar<u64> = 0, slot 8 at 12;
+        snapshot: Scalar<bool> = false, slot 9 at 45;
+        end: Scalar<bool> = false, slot 10 at 46;
     }
 }
 
@@ -609,7 +767,7 @@ message! {
 }
 
 catalogue! {
-    enumerations: CommandKind, ConfidenceBand, ExecutionStatus, Mode, PermitState, Protocol, RefusalReason, Severity, Staleness, WorkerState;
-    tables: AccountData, Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, Fill, KillSwitch, Leg, Opportunity, OraclePrice, Permit, PlanRefusal, PnlSnapshot, PoolQuotes, PoolState, Quote, QuotedAmount, QuotesSettled, Refusal, RouteStep, ScanReport, SlotUpdate, WorkerHealth;
-    messages: Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, KillSwitch, Opportunity, OraclePrice, Permit, PlanRefusal, PnlSnapshot, PoolQuotes, PoolState, Quote, QuotesSettled, ScanReport, SlotUpdate, WorkerHealth;
+    enumerations: CommandKind, ConfidenceBand, ExecutionStatus, Mode, PermitState, Problem, Protocol, RefusalReason, Severity, Staleness, WorkerState;
+    tables: AccountData, Anomaly, AskedPair, Command, DeadLetter, ExecutionPlan, ExecutionResult, Fill, KillSwitch, Leg, Opportunity, OraclePrice, PairQuotes, Permit, PlanRefusal, PnlSnapshot, PoolAnswer, PoolQuotes, PoolRequest, PoolState, Quote, QuoteAnswer, QuoteChanges, QuoteRequest, QuotedAmount, QuotesSettled, Refusal, RouteStep, ScanReport, SlotUpdate, SubscribeAnswer, SubscribeRequest, WorkerHealth;
+    messages: Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, KillSwitch, Opportunity, OraclePrice, Permit, PlanRefusal, PnlSnapshot, PoolAnswer, PoolQuotes, PoolRequest, PoolState, Quote, QuoteAnswer, QuoteChanges, QuoteRequest, QuotesSettled, ScanReport, SlotUpdate, SubscribeAnswer, SubscribeRequest, WorkerHealth;
 }

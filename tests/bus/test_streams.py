@@ -74,9 +74,19 @@ MESSAGES = {
 }
 
 
+# Requests to the quote services and what they are answered with: they are never stored.
+SERVICE_MESSAGES = {
+    *("QuoteRequest", "QuoteAnswer", "PoolRequest", "PoolAnswer"),
+    *("SubscribeRequest", "SubscribeAnswer", "QuoteChanges"),
+}
+
+
 def test_every_message_has_a_subject_in_a_stream() -> None:
     with_identifier = {name for name in messages.__all__ if getattr(getattr(messages, name), "IDENTIFIER", None)}
-    assert with_identifier == set(MESSAGES)
+    assert with_identifier == set(MESSAGES) | SERVICE_MESSAGES
+    for name in SERVICE_MESSAGES:
+        with pytest.raises(TypeError, match="not a message"):
+            subject_of(getattr(messages, name)())
     for name, (fields, subject) in MESSAGES.items():
         assert subject_of(getattr(messages, name)(**fields)) == subject
         assert stream_of(subject) in {spec.name for spec in STREAMS}
