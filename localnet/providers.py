@@ -112,9 +112,11 @@ class SimulatedProviders:
         for name, path in PATHS.items():
             app.router.add_get(f"/{name}{path}", self._handler(name))
         # A client that has given up ends the handler: those that never answer do not pile up.
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=0.1
+        )
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, reuse_address=True, shutdown_timeout=0.1).start()
+        await web.TCPSite(self._runner, host, port, reuse_address=True).start()
         self.url = f"http://{host}:{self._runner.addresses[0][1]}"
         return self.url
 
