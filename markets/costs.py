@@ -29,7 +29,10 @@ class Costs:
 def transaction_costs(
     *, lamports_per_signature: int, signatures: int, compute_units: int, micro_lamports_per_unit: int, tip_lamports: int
 ) -> Costs:
-    """Return the costs of one transaction as the network charges them, the priority fee rounded up."""
+    """Return the costs of one transaction as the network charges them, the priority fee rounded up.
+
+    Source of the formula: Solana's fee structure, https://solana.com/docs/core/fees.
+    """
     if min(lamports_per_signature, signatures, compute_units, micro_lamports_per_unit, tip_lamports) < 0:
         raise ValueError("fees, signatures and compute units are never negative")
     return Costs(

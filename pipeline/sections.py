@@ -111,6 +111,68 @@ class QuoteCoreSection(Section):
     publish_quotes: bool
 
 
+class RpcSection(Section):
+    """Solana RPC: where `quote_core.source` is "rpc"."""
+
+    endpoints: SecretStr
+    rate_per_s: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
+    burst: Positive
+    timeout_s: Seconds
+    deadline_s: Seconds
+    attempts: Annotated[int, Field(ge=1, le=20)]
+    hedge_quantile: Ratio
+    hedge_min_ms: Positive
+    max_lag_slots: Positive
+    look_s: Seconds
+    breaker_failures: Annotated[int, Field(ge=1, le=100)]
+    breaker_open_s: Seconds
+    breaker_open_max_s: Seconds
+    commitment: Literal["processed", "confirmed"]
+    sockets: Annotated[int, Field(ge=0, le=8)]
+    max_subscriptions: Positive
+    ping_s: Seconds
+    silent_s: Seconds
+    batch_ms: Positive
+    fast_s: Seconds
+    slow_s: Seconds
+    sweep_s: Seconds
+    stale_s: Seconds
+    fixed_s: Seconds
+    keyframe_s: Annotated[float, Field(gt=0, le=240, allow_inf_nan=False)]  # shorter than MARKET_DATA keeps anything
+
+    @field_validator("endpoints")
+    @classmethod
+    def _addresses(cls, endpoints: SecretStr) -> SecretStr:
+        """Accept addresses of HTTP endpoints, each with the address of its websocket behind it where that differs."""
+        kinds = [part.split("://")[0] for part in endpoints.get_secret_value().replace(",", " ").split()]
+        if any(kind not in ("http", "https", "ws", "wss") for kind in kinds) or (kinds and kinds[0][:2] == "ws"):
+            raise ValueError(
+                "must be https:// addresses, separated by spaces; a wss:// address belongs to the one before"
+            )
+        return endpoints
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        """Refuse pauses that shrink."""
+        if self.breaker_open_s > self.breaker_open_max_s:
+            raise ValueError("breaker_open_s must not be over breaker_open_max_s")
+        return self
+
+
+class LocalnetSection(Section):
+    """The simulated Solana node of the offline market."""
+
+    rpc_port: Port
+    rpc_nodes: Annotated[int, Field(ge=0, le=8)]
+    publish: bool
+    fault_seed: Natural
+    fault_limited: Ratio
+    fault_failed: Ratio
+    fault_truncated: Ratio
+    fault_slow: Ratio
+    fault_slow_ms: Positive
+
+
 class ScannerSection(Section):
     """The scanner: what cycles cost, and how far their quotes are trusted."""
 
@@ -121,11 +183,9 @@ class ScannerSection(Section):
     lamports_per_signature: Natural
     signatures: Positive
     compute_units: Natural
+    compute_units_per_swap: Natural
     micro_lamports_per_unit: Natural
     tip_lamports: Natural
-    full_age_ms: Positive
-    full_impact_bps: Annotated[float, Field(gt=0, le=10_000)]
-    unknown_token_factor: Ratio
 
 
 class TokenLimitsSection(Section):
@@ -175,6 +235,8 @@ class PlannerSection(Section):
     min_confidence: Ratio
     min_profit_bps: Bps
     max_price_impact_bps: Bps
+    verify_profit_ratio: Ratio
+    cautious_amount_ratio: Ratio
     blacklist: tuple[str, ...]
     max_plans: Positive
     window_ms: Positive
@@ -350,6 +412,8 @@ class Config(Section):
     external: ExternalSection
     oracle: OracleSection
     routes: RoutesSection
+    rpc: RpcSection
+    localnet: LocalnetSection
     scanner: ScannerSection
     planner: PlannerSection
     executor: ExecutorSection

@@ -8,7 +8,7 @@ from typing import Any
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.config import load_config
 from pipeline.ids import deterministic_id
-from pipeline.messages import Leg, Opportunity, PermitState, Protocol, RefusalReason
+from pipeline.messages import ConfidenceBand, Leg, Opportunity, PermitState, Protocol, RefusalReason
 from pipeline.permit import Allowed, Refused, RefusedBy
 from workers.planner.cycle import LegQuote, NoQuote
 from workers.planner.decide import Moment, Rules
@@ -95,6 +95,7 @@ def an_opportunity(number: int = 1, *, slot: int = 10, amount_in: int = 10**9, *
         "net_profit": 9_894_000,
         "profit_bps": 98.94,
         "confidence": 0.9,
+        "band": ConfidenceBand.EXECUTE,
         "slot": slot,
         "found_ns": START_NS + slot * SLOT_NS,
         "expires_ns": START_NS + (slot + 3) * SLOT_NS,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from markets.tokens import SOL_MINT, USDC_MINT
-from pipeline.messages import Leg, Opportunity, Protocol, RefusalReason
+from pipeline.messages import ConfidenceBand, Leg, Opportunity, Protocol, RefusalReason
 from workers.planner.cycle import cycle_problem, requote
 from workers.planner.decide import Approved, Moment, Refused, Rules, decide, planned_legs
 from workers.planner.limits import PlanLimits
@@ -115,7 +115,38 @@ def test_every_reason_is_given() -> None:
         RefusalReason.POOL_BLACKLISTED,
         RefusalReason.RISK_TOO_HIGH,
         RefusalReason.EXPOSURE_LIMIT,
+        RefusalReason.PROFIT_NOT_CONFIRMED,
     }
+
+
+def test_a_band_lower_than_the_best_asks_for_a_fresh_quote_that_confirms() -> None:
+    for band, trusted in ((ConfidenceBand.VERIFY, 0.8), (ConfidenceBand.CAUTIOUS, 0.6)):
+        promising = an_opportunity(confidence=trusted, band=band)
+        assert isinstance(deciding(promising), Approved)
+        # The fresh quote gives a tenth of what was promised here.
+        hardly = promising.replace(gross_profit=10 * promising.gross_profit, net_profit=10 * promising.net_profit)
+        assert RefusalReason.PROFIT_NOT_CONFIRMED in reasons(deciding(hardly))
+        assert isinstance(deciding(hardly.replace(confidence=0.95, band=ConfidenceBand.EXECUTE)), Approved)
+
+
+def test_caution_makes_the_amount_small() -> None:
+    allow = rules(**{"cautious_amount_ratio": 0.001, "sol.max_amount_in": 10**11})
+    cautious = deciding(an_opportunity(confidence=0.6, band=ConfidenceBand.CAUTIOUS), allow=allow)
+    assert isinstance(cautious, Approved)
+    assert cautious.cycle.amount_in == 10**8
+    assert cautious.min_amount_out == 10**8 + cautious.cycle.cost
+    verified = deciding(an_opportunity(confidence=0.8, band=ConfidenceBand.VERIFY), allow=allow)
+    assert isinstance(verified, Approved)
+    assert verified.cycle.amount_in == 10**9
+
+
+def test_the_lower_of_band_and_figure_counts() -> None:
+    claimed = an_opportunity(confidence=0.2, band=ConfidenceBand.EXECUTE)
+    assert RefusalReason.CONFIDENCE_TOO_LOW in reasons(deciding(claimed, allow=rules(min_confidence=0.0)))
+    nameless = an_opportunity(confidence=0.99, band=ConfidenceBand.SKIP)
+    assert RefusalReason.CONFIDENCE_TOO_LOW in reasons(deciding(nameless, allow=rules(min_confidence=0.0)))
+    unheard = an_opportunity(confidence=0.99, band=77)
+    assert isinstance(deciding(unheard), Approved)
 
 
 def test_unknown_programs_are_barred() -> None:

@@ -1,27 +1,27 @@
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from quote_tables import write_pool
 
 from localnet.market import Temper, offline_engine
 from localnet.world import World, begin
+from markets.confidence import Factors, confidence
 from markets.costs import Costs
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
 from pipeline._core import Pool
-from pipeline.messages import Opportunity
+from pipeline.messages import ConfidenceBand, Opportunity
 from workers.quote_core.tables import Tables
-from workers.scanner.confidence import Trust, confidence
+from workers.scanner.confidence import Swapped, leg_factors
 from workers.scanner.finder import Finder, Found
 from workers.scanner.opportunity import Describer, Moment, slot_id
 from workers.scanner.shared import SharedQuotes
 
 REGISTRY = load_registry()
 COSTS = Costs(5_000, 10_000, 20_000)
-TRUST = Trust(full_age_ns=60_000_000_000, full_impact_bps=100.0, unknown_token=0.9)
+FACTORS = Factors(0.9, 0.6, 0.8, 1.0, 0.7)
 LIMITS = {SOL_MINT: 10**12, USDC_MINT: 2 * 10**11}
-DESCRIBER = Describer(COSTS, TRUST, REGISTRY, 10**9)
+DESCRIBER = Describer(10**9)
 
 
 def moved_world(slots: int = 40, seed: int = 2) -> World:
@@ -38,7 +38,7 @@ def world() -> World:
 
 
 def finder_of(world: World, costs: Costs = COSTS, limits: dict[str, int] | None = None) -> Finder:
-    finder = Finder(costs, limits or LIMITS)
+    finder = Finder(lambda _legs: costs, limits or LIMITS)
     for pool_id, (_, held) in enumerate(sorted(world.pools.items())):
         finder.put(pool_id, held.pool, held.observed_ns)
     return finder
@@ -110,7 +110,7 @@ def test_without_a_price_of_sol_no_cycle_of_that_token_is_emitted(world: World):
 def test_the_message_says_what_was_found(world: World):
     moment = Moment(world.slot, world.market_ns, 123, "scanner")
     for found in finder_of(world).search(None):
-        message = DESCRIBER.opportunity(found, moment)
+        message = DESCRIBER.opportunity(found, FACTORS, moment)
         assert message.id == message.correlation_id
         assert message.causation_id == slot_id(world.slot, world.market_ns)
         assert message.net_profit == message.gross_profit - message.cost == found.net_profit
@@ -123,36 +123,57 @@ def test_the_message_says_what_was_found(world: World):
             held = world.pools[leg.pool]
             assert (leg.slot, leg.quoted_ns) == (held.slot, held.observed_ns)
         assert message.expires_ns == message.found_ns + 10**9
-        assert 0 <= message.confidence <= 1
+        assert message.confidence == confidence(FACTORS)
+        assert message.band == ConfidenceBand.VERIFY
+        assert (message.age_factor, message.oracle_factor) == (0.9, 0.8)
         assert Opportunity.decode(message.encode()) == message
 
 
 def test_the_id_follows_from_the_cycle_and_its_quotes_alone(world: World):
     found = finder_of(world).search(None)
-    early = [DESCRIBER.opportunity(one, Moment(41, 10**9, 1, "scanner")).id for one in found]
-    late = [DESCRIBER.opportunity(one, Moment(50, 2 * 10**9, 9, "another")).id for one in found]
+    early = [DESCRIBER.opportunity(one, FACTORS, Moment(41, 10**9, 1, "scanner")).id for one in found]
+    late = [DESCRIBER.opportunity(one, FACTORS, Moment(50, 2 * 10**9, 9, "another")).id for one in found]
     assert early == late
     assert len(set(early)) == len(found)
-    other = [DESCRIBER.opportunity(one, Moment(41, 0, 1, "s")).id for one in finder_of(moved_world(41)).search(None)]
+    later = finder_of(moved_world(41)).search(None)
+    other = [DESCRIBER.opportunity(one, FACTORS, Moment(41, 0, 1, "s")).id for one in later]
     assert set(other) != set(early)
 
 
-@given(st.integers(0, 10**12), st.integers(0, 10**12), st.floats(0, 1000), st.floats(0, 1000), st.booleans())
-def test_confidence_is_a_ratio_that_falls_with_age_and_impact(
-    age: int, more: int, impact: float, extra: float, known: bool
-):
-    first = confidence(TRUST, oldest_quote_ns=age, worst_impact_bps=impact, tokens_known=known)
-    older = confidence(TRUST, oldest_quote_ns=age + more, worst_impact_bps=impact, tokens_known=known)
-    deeper = confidence(TRUST, oldest_quote_ns=age, worst_impact_bps=impact + extra, tokens_known=known)
-    assert 0 <= older <= first <= 1
-    assert 0 <= deeper <= first
+@dataclass(frozen=True)
+class Entry:
+    """What the scanner reads of a table's entry."""
+
+    amount_in: int = 10**9
+    amount_out: int = 9 * 10**8
+    oracle_amount_out: int = 9 * 10**8
+    price_impact_bps: float = 2.0
+    quoted_ns: int = 0
+    factors: tuple[float, ...] = (1.0, 0.8, 1.0, 0.9, 1.0)
+    void: bool = False
 
 
-def test_confidence_has_the_documented_values():
-    assert confidence(TRUST, oldest_quote_ns=0, worst_impact_bps=0, tokens_known=True) == 1.0
-    assert confidence(TRUST, oldest_quote_ns=60_000_000_000, worst_impact_bps=50.0, tokens_known=True) == 0.25
-    assert confidence(TRUST, oldest_quote_ns=0, worst_impact_bps=100.0, tokens_known=True) == 0.0
-    assert confidence(TRUST, oldest_quote_ns=0, worst_impact_bps=0, tokens_known=False) == 0.9
+def test_a_leg_is_rated_at_its_own_amounts():
+    # Ten times the amount: ten times the worth, ten times the impact that is expected.
+    swapped = Swapped(10**10, 9 * 10**9, 20.0)
+    assert leg_factors(swapped, [Entry()], 0) == Factors(1.0, 0.8, 1.0, 0.9, 1.0)
+    assert leg_factors(swapped, [Entry()], 30 * 10**9).age == 0.5
+    assert leg_factors(Swapped(10**10, 855 * 10**7, 20.0), [Entry()], 0).oracle == pytest.approx(0.5)
+    assert leg_factors(Swapped(10**10, 9 * 10**9, 70.0), [Entry()], 0).slippage == pytest.approx(0.5)
+
+
+def test_the_quote_nearest_in_size_tells():
+    entries = [Entry(), Entry(amount_in=10**10, price_impact_bps=50.0), Entry(amount_in=10**11, void=True)]
+    assert leg_factors(Swapped(10**11, 9 * 10**10, 500.0), entries, 0).slippage == 1.0
+
+
+@pytest.mark.parametrize("entries", [[], [Entry(void=True)], [Entry(amount_in=0)]])
+def test_a_leg_nobody_quoted_gives_no_confidence(entries: list[Entry]):
+    assert leg_factors(Swapped(10**9, 9 * 10**8, 1.0), entries, 0) == Factors()
+
+
+def test_no_oracle_is_no_confidence_in_the_price():
+    assert leg_factors(Swapped(10**9, 9 * 10**8, 2.0), [Entry(oracle_amount_out=0)], 0).oracle == 0.0
 
 
 @pytest.fixture

@@ -80,12 +80,16 @@ def cycle_problem(opportunity: Opportunity) -> str | None:
     return None if given == opportunity.token else "the last leg does not return to the cycle's token"
 
 
-def requote(opportunity: Opportunity, quotes: Quotes, open_plans: OpenPlans) -> FreshCycle | Refusal:
+def requote(
+    opportunity: Opportunity, quotes: Quotes, open_plans: OpenPlans, amount_in: int | None = None
+) -> FreshCycle | Refusal:
     """Price the cycle anew, each leg with what the leg before it gives; return the refusal where a leg has no quote.
+
+    `amount_in` puts in another amount than the opportunity's.
 
     What open plans will do to the pools counts as done: a gap is not planned for twice.
     """
-    amount = opportunity.amount_in
+    amount = given = opportunity.amount_in if amount_in is None else amount_in
     legs: list[tuple[Leg, int, LegQuote]] = []
     for leg in opportunity.legs:
         found = quotes.quote(leg, amount, open_plans.pending(leg.pool))
@@ -93,7 +97,7 @@ def requote(opportunity: Opportunity, quotes: Quotes, open_plans: OpenPlans) -> 
             return Refusal(reason=found.reason, measured=found.measured, limit=found.limit, subject=leg.pool)
         legs.append((leg, amount, found))
         amount = found.amount_out
-    return FreshCycle(tuple(legs), opportunity.amount_in, amount, _cost(opportunity, legs))
+    return FreshCycle(tuple(legs), given, amount, _cost(opportunity, legs))
 
 
 def _cost(opportunity: Opportunity, legs: Sequence[tuple[Leg, int, LegQuote]]) -> int:

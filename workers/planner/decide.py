@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from markets.confidence import band_of
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.clock import NS_PER_MS
-from pipeline.messages import Leg, Opportunity, Protocol, Refusal, RefusalReason
+from pipeline.messages import ConfidenceBand, Leg, Opportunity, Protocol, Refusal, RefusalReason
 from pipeline.sections import PlannerSection, TokenLimitsSection
 from workers.planner.cycle import FreshCycle, Quotes, requote
 from workers.planner.limits import PlanLimits
@@ -95,7 +96,8 @@ def decide(
         return Refused((halted,), opportunity.net_profit, NO_RISK)
     open_plans.advance(moment.slot)
     barred = pool_risk(opportunity, rules)
-    cycle = requote(opportunity, quotes, open_plans)
+    band = band_allowed(opportunity)
+    cycle = requote(opportunity, quotes, open_plans, amount_allowed(opportunity, band, rules))
     if isinstance(cycle, Refusal):
         return Refused((*barred, cycle), opportunity.net_profit, NO_RISK)
     settings = rules.settings
@@ -111,7 +113,8 @@ def decide(
     )
     reasons = [
         *profit(cycle, opportunity.token, rules),
-        *confidence(opportunity, settings),
+        *confidence(opportunity, band, settings),
+        *confirmation(opportunity, cycle, band, settings),
         *age(cycle, age_ns, moment.now_ns, settings),
         *amount(cycle, opportunity.token, rules),
         *slippage(cycle, settings),
@@ -140,9 +143,38 @@ def profit(cycle: FreshCycle, token: str, rules: Rules) -> list[Refusal]:
     return []
 
 
-def confidence(opportunity: Opportunity, settings: PlannerSection) -> list[Refusal]:
-    """Check 2: confidence in the quotes; what is not a number is no confidence."""
-    if opportunity.confidence >= settings.min_confidence:
+def band_allowed(opportunity: Opportunity) -> ConfidenceBand:
+    """Return what the confidence allows: never more than the figure itself says."""
+    return ConfidenceBand(min(opportunity.band, band_of(opportunity.confidence)))
+
+
+def amount_allowed(opportunity: Opportunity, band: ConfidenceBand, rules: Rules) -> int:
+    """Return how much may be put in: what was found, but little of it where the confidence asks for caution."""
+    allowed = rules.tokens.get(opportunity.token)
+    if band != ConfidenceBand.CAUTIOUS or allowed is None:
+        return opportunity.amount_in
+    return min(opportunity.amount_in, int(allowed.max_amount_in * rules.settings.cautious_amount_ratio))
+
+
+def confirmation(
+    opportunity: Opportunity, cycle: FreshCycle, band: ConfidenceBand, settings: PlannerSection
+) -> list[Refusal]:
+    """Check that the fresh quote bears out what was promised, where the confidence asks for that.
+
+    A cycle that is made smaller promises in proportion, before its costs.
+    """
+    if band >= ConfidenceBand.EXECUTE:
+        return []
+    promised = opportunity.gross_profit * cycle.amount_in // opportunity.amount_in - cycle.cost
+    least = promised * settings.verify_profit_ratio
+    if cycle.net_profit >= least:
+        return []
+    return [_refusal(RefusalReason.PROFIT_NOT_CONFIRMED, cycle.net_profit, least, "verify_profit_ratio")]
+
+
+def confidence(opportunity: Opportunity, band: ConfidenceBand, settings: PlannerSection) -> list[Refusal]:
+    """Check 2: confidence in the quotes; what is not a number is no confidence, and neither is the band SKIP."""
+    if opportunity.confidence >= settings.min_confidence and band > ConfidenceBand.SKIP:
         return []
     measured = 0.0 if math.isnan(opportunity.confidence) else opportunity.confidence
     return [_refusal(RefusalReason.CONFIDENCE_TOO_LOW, measured, settings.min_confidence, "min_confidence")]

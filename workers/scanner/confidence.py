@@ -1,24 +1,39 @@
-"""How far a cycle's quotes can be trusted: a ratio from 0 to 1, and what went into it. Pure."""
+"""How far a cycle's quotes can be trusted: what the quote core wrote about each leg, at the leg's own amounts. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from markets.confidence import Factors, age_factor, hops_factor, oracle_factor, slippage_factor
+from pipeline.shm import QuoteEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
-    """What lowers confidence, and how much."""
+class Swapped:
+    """What a leg of a cycle moves."""
 
-    full_age_ns: int
-    """A quote this old counts half."""
-    full_impact_bps: float
-    """A leg that moves its price so much counts nothing."""
-    unknown_token: float
-    """Factor for a cycle through a token that the registry does not know, or could not verify."""
+    amount_in: int
+    amount_out: int
+    price_impact_bps: float
 
 
-def confidence(trust: Trust, *, oldest_quote_ns: int, worst_impact_bps: float, tokens_known: bool) -> float:
-    """Return the product of three factors: age, price impact, and whether the tokens are known."""
-    age = 1.0 - 0.5 * min(1.0, max(0, oldest_quote_ns) / trust.full_age_ns)
-    impact = 1.0 - min(1.0, max(0.0, worst_impact_bps) / trust.full_impact_bps)
-    return age * impact * (1.0 if tokens_known else trust.unknown_token)
+def leg_factors(swapped: Swapped, entries: Sequence[QuoteEntry], market_ns: int) -> Factors:
+    """Return the factors of one leg; `entries` are the quotes of its pool in its direction, of any amounts.
+
+    Without entries nothing is known, and every factor is 0.
+    """
+    quotes = [entry for entry in entries if not entry.void and entry.amount_in]
+    if not quotes:
+        return Factors()
+    # The quote nearest in size tells most about this size.
+    nearest = min(quotes, key=lambda entry: (abs(entry.amount_in - swapped.amount_in), entry.amount_in))
+    worth = nearest.oracle_amount_out * swapped.amount_in // nearest.amount_in
+    expected_bps = nearest.price_impact_bps * swapped.amount_in / nearest.amount_in
+    return Factors(
+        age=age_factor(market_ns - nearest.quoted_ns),
+        hops=hops_factor(1),
+        oracle=oracle_factor(swapped.amount_out, worth),
+        provider=nearest.factors[Factors._fields.index("provider")],
+        slippage=slippage_factor(expected_bps, swapped.price_impact_bps),
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markets.costs import PAR, Costs, SolPrice, cost_in_token, price_against_us
 from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT
 from pipeline._core import Candidate, Pool, QuoteError, Searcher
+
+CYCLE_LEGS = (2, 3)
+"""How many swaps a cycle may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,10 @@ class Found:
     candidate: Candidate
     pools: tuple[HeldPool, ...]
     """One per leg."""
+    costs: Costs
+    """What the transaction of so many swaps costs, lamports."""
     cost: int
-    """All fees in the cycle's token, rounded up."""
+    """The same in the cycle's token, rounded up."""
 
     @property
     def net_profit(self) -> int:
@@ -37,14 +42,18 @@ class Found:
 class Finder:
     """Holds the pools between two searches, and knows what a transaction costs in every token that cycles end in."""
 
-    def __init__(self, costs: Costs, limits: Mapping[str, int]) -> None:
-        """Begin without pools; `limits` are the tokens that cycles start in, with the largest amount of each."""
-        self.costs = costs
+    def __init__(self, costs: Callable[[int], Costs], limits: Mapping[str, int]) -> None:
+        """Begin without pools.
+
+        `costs` tells what a transaction of so many swaps costs; `limits` are the tokens that cycles start in, with the
+        largest amount of each.
+        """
+        self._costs = {legs: costs(legs) for legs in CYCLE_LEGS}
         self.limits = dict(limits)
         self.pools: dict[int, HeldPool] = {}
         self._searcher = Searcher(list(limits))
         self._offers: dict[str, dict[int, SolPrice]] = {token: {} for token in limits if token != SOL_MINT}
-        self._cost: dict[str, int | None] = dict.fromkeys(limits)
+        self._sol: dict[str, SolPrice | None] = dict.fromkeys(limits)
         for token in limits:
             self._price(token)
 
@@ -74,15 +83,18 @@ class Finder:
         """Return how many directed cycles the last search looked at."""
         return self._searcher.examined
 
-    def cost_in(self, token: str) -> int | None:
-        """Return what a transaction costs in a token; None where nothing tells SOL's price in it."""
-        return self._cost[token]
+    def cost_in(self, token: str, legs: int = CYCLE_LEGS[0]) -> int | None:
+        """Return what a transaction of so many swaps costs in a token; None where nothing tells SOL's price in it."""
+        price = self._sol[token]
+        return None if price is None else cost_in_token(self._costs[legs].lamports, price)
 
     def _found(self, candidate: Candidate) -> Found | None:
-        cost = self._cost[candidate.token]
+        legs = len(candidate.legs)
+        cost = self.cost_in(candidate.token, legs)
         if cost is None:
             return None
-        return Found(candidate, tuple(self.pools[leg.pool_id] for leg in candidate.legs), cost)
+        pools = tuple(self.pools[leg.pool_id] for leg in candidate.legs)
+        return Found(candidate, pools, self._costs[legs], cost)
 
     def _offer(self, pool_id: int, pool: Pool) -> None:
         """Note what the pool gives for one SOL, where that is the price of a token that cycles end in."""
@@ -102,9 +114,10 @@ class Finder:
 
     def _price(self, token: str) -> None:
         price = PAR if token == SOL_MINT else price_against_us(token, list(self._offers[token].values()))
-        cost = None if price is None else cost_in_token(self.costs.lamports, price)
-        if cost != self._cost[token]:
-            self._cost[token] = cost
+        if price != self._sol[token]:
+            self._sol[token] = price
+            # The cheapest transaction: what pays for a dearer one is looked at afterwards.
+            cost = self.cost_in(token)
             if cost is not None:
                 self._searcher.set_limits(token, self.limits[token], cost)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from markets.costs import Costs
-from markets.tokens import Registry
+from markets.confidence import Factors, band_of, confidence
 from pipeline.ids import deterministic_id
 from pipeline.messages import Leg, Opportunity, Protocol
-from workers.scanner.confidence import Trust, confidence
 from workers.scanner.finder import Found
 
 
@@ -27,22 +25,15 @@ class Moment:
 class Describer:
     """Makes messages of what was found."""
 
-    costs: Costs
-    trust: Trust
-    registry: Registry
     expires_ns: int
     """Market time from the discovery of a cycle until it is worth nothing."""
 
-    def opportunity(self, found: Found, moment: Moment) -> Opportunity:
+    def opportunity(self, found: Found, factors: Factors, moment: Moment) -> Opportunity:
         """Return the message for a cycle; the same cycle at the same quotes has the same id."""
         legs = self._legs(found)
         candidate = found.candidate
-        return self._message(found, moment, legs, opportunity_id(candidate.token, candidate.amount_in, legs))
-
-    def _message(self, found: Found, moment: Moment, legs: list[Leg], id_: str) -> Opportunity:
-        candidate = found.candidate
-        tokens = {token for leg in legs for token in (leg.token_in, leg.token_out)}
-        known = (self.registry.by_mint.get(token) for token in tokens)
+        id_ = opportunity_id(candidate.token, candidate.amount_in, legs)
+        trusted = confidence(factors)
         return Opportunity(
             id=id_,
             correlation_id=id_,
@@ -53,22 +44,23 @@ class Describer:
             amount_in=candidate.amount_in,
             amount_out=candidate.amount_out,
             gross_profit=candidate.amount_out - candidate.amount_in,
-            base_fee=self.costs.base_fee,
-            priority_fee=self.costs.priority_fee,
-            tip=self.costs.tip,
+            base_fee=found.costs.base_fee,
+            priority_fee=found.costs.priority_fee,
+            tip=found.costs.tip,
             cost=found.cost,
             net_profit=found.net_profit,
             profit_bps=found.net_profit * 10_000 / candidate.amount_in,
-            confidence=confidence(
-                self.trust,
-                oldest_quote_ns=moment.market_ns - min(leg.quoted_ns for leg in legs),
-                worst_impact_bps=max(leg.price_impact_bps for leg in legs),
-                tokens_known=all(token is not None and token.verified for token in known),
-            ),
+            confidence=trusted,
             slot=moment.slot,
             found_ns=moment.market_ns,
             expires_ns=moment.market_ns + self.expires_ns,
             legs=legs,
+            band=band_of(trusted),
+            age_factor=factors.age,
+            hops_factor=factors.hops,
+            oracle_factor=factors.oracle,
+            provider_factor=factors.provider,
+            slippage_factor=factors.slippage,
         )
 
     @staticmethod

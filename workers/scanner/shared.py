@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.shm import POOLS, QUOTES_INTERNAL, PoolBlob, PoolBlobTable, QuoteTable
+from pipeline.shm import POOLS, QUOTES_INTERNAL, PoolBlob, PoolBlobTable, QuoteEntry, QuoteTable
 
 
 class SharedQuotes:
@@ -21,6 +21,8 @@ class SharedQuotes:
         self._cursor = self.table.cursor()
         self._epoch = -1
         self._pool_of: dict[int, int] = {}
+        self._entries_of: dict[tuple[int, int], list[int]] = {}
+        self._listed = 0
         self.laps = 0
 
     @property
@@ -45,6 +47,8 @@ class SharedQuotes:
         if entries is None or epoch != self._epoch:
             self._epoch = epoch
             self._pool_of.clear()
+            self._entries_of.clear()
+            self._listed = 0
             return None
         pools = {self._pool(index) for index in entries}
         # An entry that could not be read whole is a change all the same.
@@ -58,6 +62,18 @@ class SharedQuotes:
     def snapshot(self, pool_id: int) -> PoolBlob | None:
         """Return a pool's newest snapshot; None where there is none."""
         return self.blobs.read(pool_id)
+
+    def quotes(self, pool_id: int, token_in: str) -> list[QuoteEntry]:
+        """Return the quotes of a pool in one direction, of every amount that could be read whole."""
+        for index in range(self._listed, len(self.table)):
+            entry = self.table.read(index)
+            if entry is None:
+                break
+            self._entries_of.setdefault((entry.pool, entry.token_in), []).append(index)
+            self._listed = index + 1
+        token = self.table.id("token", token_in)
+        found = (self.table.read(index) for index in self._entries_of.get((pool_id, token or 0), ()))
+        return [entry for entry in found if entry is not None]
 
     def _pool(self, index: int) -> int | None:
         """Return the pool of an entry; that never changes while the writer lives."""

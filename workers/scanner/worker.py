@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-from markets.costs import transaction_costs
+from markets.confidence import Factors, of_cycle
+from markets.costs import Costs, transaction_costs
 from markets.tokens import load_registry
 from pipeline._core import Pool, PoolRefused
 from pipeline.bus import Stored
@@ -15,12 +19,17 @@ from pipeline.clock import NS_PER_MS
 from pipeline.config import Config
 from pipeline.context import WorkerContext
 from pipeline.ids import deterministic_id
-from pipeline.messages import Opportunity, ScanReport
+from pipeline.messages import ConfidenceBand, Opportunity, ScanReport
+from pipeline.sections import ScannerSection
 from pipeline.shm import SharedMemoryError, SharedMemoryMissing, Watch
-from workers.scanner.confidence import Trust
+from workers.scanner.confidence import Swapped, leg_factors
 from workers.scanner.finder import Finder, Found
+from workers.scanner.metrics import scanner_metrics
 from workers.scanner.opportunity import Describer, Moment, slot_id
 from workers.scanner.shared import SharedQuotes
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 REPORTS_WAITING = 256
 """Scans whose opportunities are on their way to the stream; beyond that the search waits for the server."""
@@ -63,6 +72,7 @@ class Sent:
     scan: Scan
     publishes: list[tuple[Opportunity, asyncio.Future[Stored]]]
     laps: int
+    skipped: int
 
 
 class Scanner:
@@ -72,21 +82,15 @@ class Scanner:
         """Read the settings; shared memory is opened later."""
         settings = context.config.scanner
         self.context = context
-        registry = load_registry()
-        costs = transaction_costs(
-            lamports_per_signature=settings.lamports_per_signature,
-            signatures=settings.signatures,
-            compute_units=settings.compute_units,
-            micro_lamports_per_unit=settings.micro_lamports_per_unit,
-            tip_lamports=settings.tip_lamports,
-        )
-        trust = Trust(settings.full_age_ms * NS_PER_MS, settings.full_impact_bps, settings.unknown_token_factor)
         self._limits = cycle_limits(context.config)
-        self._costs = costs
-        self.finder = Finder(costs, self._limits)
-        self.describer = Describer(costs, trust, registry, settings.expires_ms * NS_PER_MS)
+        self._costs = partial(cycle_costs, settings)
+        self.finder = Finder(self._costs, self._limits)
+        self.describer = Describer(settings.expires_ms * NS_PER_MS)
         self.laps = 0
         self.left_out = 0
+        self.bands = dict.fromkeys(ConfidenceBand, 0)
+        self.shared: SharedQuotes | None = None
+        context.health.collectors.append(self.collect)
         self._sent: asyncio.Queue[Sent] = asyncio.Queue(REPORTS_WAITING)
 
     async def open(self) -> SharedQuotes | None:
@@ -100,6 +104,7 @@ class Scanner:
                 self.context.health.degraded(f"quotes cannot be read: {error}", cause="quotes")
             else:
                 self.finder = Finder(self._costs, self._limits)
+                self.shared = shared
                 return shared
             await asyncio.sleep(OPEN_AGAIN_S)
         return None
@@ -140,6 +145,10 @@ class Scanner:
         moment = Moment(slot, market_ns, self.context.clock(), self.context.name)
         return Scan(moment, found, len(wanted), self.finder.examined, time.perf_counter_ns() - started)
 
+    def collect(self) -> Iterator[Metric]:
+        """Yield the scanner's Prometheus metrics."""
+        return scanner_metrics(self.bands, self.left_out, self.laps, self.shared)
+
     def _refresh(self, shared: SharedQuotes, pool_id: int) -> None:
         blob = shared.snapshot(pool_id)
         if blob is None:
@@ -156,20 +165,32 @@ class Scanner:
     def _send(self, scan: Scan, shared: SharedQuotes) -> Sent:
         """Send what was found, the best first; the next change does not wait for the server."""
         settings = self.context.config.scanner
-        chosen = scan.found[: settings.max_opportunities] if settings.enabled else []
-        if len(chosen) < len(scan.found) and settings.enabled:
-            self.left_out += len(scan.found) - len(chosen)
-            self.context.log.warning(
-                "more found than is published for one slot", slot=scan.moment.slot, left_out=self.left_out
-            )
+        chosen, skipped = self._choose(scan, shared) if settings.enabled else ([], 0)
         if shared.laps != self.laps:
             self.laps = shared.laps
             self.context.log.warning("lapped by the quote core, scanned everything", laps=self.laps)
-        publishes = []
-        for found in chosen:
-            opportunity = self.describer.opportunity(found, scan.moment)
-            publishes.append((opportunity, self._publish_soon(opportunity)))
-        return Sent(scan, publishes, self.laps)
+        publishes = [(opportunity, self._publish_soon(opportunity)) for opportunity in chosen]
+        return Sent(scan, publishes, self.laps, skipped)
+
+    def _choose(self, scan: Scan, shared: SharedQuotes) -> tuple[list[Opportunity], int]:
+        """Return what is worth publishing, the best first, and how many were skipped for want of confidence."""
+        most = self.context.config.scanner.max_opportunities
+        chosen: list[Opportunity] = []
+        skipped = 0
+        for place, found in enumerate(scan.found):
+            if len(chosen) == most:
+                self.left_out += len(scan.found) - place
+                self.context.log.warning(
+                    "more found than is published for one slot", slot=scan.moment.slot, left_out=self.left_out
+                )
+                break
+            opportunity = self.describer.opportunity(found, cycle_factors(found, shared, scan.moment), scan.moment)
+            self.bands[ConfidenceBand(opportunity.band)] += 1
+            if opportunity.band == ConfidenceBand.SKIP:
+                skipped += 1
+            else:
+                chosen.append(opportunity)
+        return chosen, skipped
 
     async def report(self) -> None:
         """Publish, scan after scan, how many opportunities are in the stream; scans of one slot share a report."""
@@ -203,6 +224,7 @@ class Scanner:
             opportunities=stored,
             duration_ns=max(sent.scan.duration_ns for sent in batch),
             laps=batch[-1].laps,
+            skipped=sum(sent.skipped for sent in batch),
         )
         await self._until_stored(report)
 
@@ -240,6 +262,27 @@ class Scanner:
                 self.context.health.recovered(cause="publish")
                 return not stored.duplicate
         return False
+
+
+def cycle_factors(found: Found, shared: SharedQuotes, moment: Moment) -> Factors:
+    """Return the confidence factors of a cycle: the worst of its legs."""
+    legs = []
+    for leg, held in zip(found.candidate.legs, found.pools, strict=True):
+        token_in = held.pool.token_a if leg.a_to_b else held.pool.token_b
+        swapped = Swapped(leg.amount_in, leg.amount_out, leg.price_impact_bps)
+        legs.append(leg_factors(swapped, shared.quotes(leg.pool_id, token_in), moment.market_ns))
+    return of_cycle(legs)
+
+
+def cycle_costs(settings: ScannerSection, legs: int) -> Costs:
+    """Return what the transaction of a cycle of so many swaps costs."""
+    return transaction_costs(
+        lamports_per_signature=settings.lamports_per_signature,
+        signatures=settings.signatures,
+        compute_units=settings.compute_units + legs * settings.compute_units_per_swap,
+        micro_lamports_per_unit=settings.micro_lamports_per_unit,
+        tip_lamports=settings.tip_lamports,
+    )
 
 
 def cycle_limits(config: Config) -> dict[str, int]:
