@@ -147,7 +147,7 @@ class RpcSection(Section):
         kinds = [part.split("://")[0] for part in endpoints.get_secret_value().replace(",", " ").split()]
         if any(kind not in ("http", "https", "ws", "wss") for kind in kinds) or (kinds and kinds[0][:2] == "ws"):
             raise ValueError(
-                "must be https:// addresses, separated by spaces; a wss:// address belongs to the one before"
+                "must be https:// addresses separated by spaces; a wss:// address belongs to the one before"
             )
         return endpoints
 
