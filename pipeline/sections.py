@@ -5,7 +5,6 @@ To add a key: a field here (with its bounds) and its value in `config/default.to
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tempfile
 from pathlib import Path
@@ -15,15 +14,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pipeline.discovery_section import DiscoverySection
 from pipeline.external_sections import ExternalSection
+from pipeline.quoting_sections import OracleSection, RoutesSection, ServeSection
 from pipeline.redact import hide_password
-from pipeline.section import Bps, FeedId, Name, Natural, Port, Positive, Ratio, Seconds, Section
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+from pipeline.rpc_sections import LocalnetSection, RpcSection
+from pipeline.section import Bps, Name, Natural, Port, Positive, Ratio, Seconds, Section, is_loopback
 
 
 class NatsSection(Section):
@@ -109,68 +103,6 @@ class QuoteCoreSection(Section):
     capacity: Annotated[int, Field(ge=16, le=65_536)]
     ring: Annotated[int, Field(ge=16, le=65_536)]
     publish_quotes: bool
-
-
-class RpcSection(Section):
-    """Solana RPC: where `quote_core.source` is "rpc"."""
-
-    endpoints: SecretStr
-    rate_per_s: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
-    burst: Positive
-    timeout_s: Seconds
-    deadline_s: Seconds
-    attempts: Annotated[int, Field(ge=1, le=20)]
-    hedge_quantile: Ratio
-    hedge_min_ms: Positive
-    max_lag_slots: Positive
-    look_s: Seconds
-    breaker_failures: Annotated[int, Field(ge=1, le=100)]
-    breaker_open_s: Seconds
-    breaker_open_max_s: Seconds
-    commitment: Literal["processed", "confirmed"]
-    sockets: Annotated[int, Field(ge=0, le=8)]
-    max_subscriptions: Positive
-    ping_s: Seconds
-    silent_s: Seconds
-    batch_ms: Positive
-    fast_s: Seconds
-    slow_s: Seconds
-    sweep_s: Seconds
-    stale_s: Seconds
-    fixed_s: Seconds
-    keyframe_s: Annotated[float, Field(gt=0, le=240, allow_inf_nan=False)]  # shorter than MARKET_DATA keeps anything
-
-    @field_validator("endpoints")
-    @classmethod
-    def _addresses(cls, endpoints: SecretStr) -> SecretStr:
-        """Accept addresses of HTTP endpoints, each with the address of its websocket behind it where that differs."""
-        kinds = [part.split("://")[0] for part in endpoints.get_secret_value().replace(",", " ").split()]
-        if any(kind not in ("http", "https", "ws", "wss") for kind in kinds) or (kinds and kinds[0][:2] == "ws"):
-            raise ValueError(
-                "must be https:// addresses separated by spaces; a wss:// address belongs to the one before"
-            )
-        return endpoints
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        """Refuse pauses that shrink."""
-        if self.breaker_open_s > self.breaker_open_max_s:
-            raise ValueError("breaker_open_s must not be over breaker_open_max_s")
-        return self
-
-
-class LocalnetSection(Section):
-    """The simulated Solana node of the offline market."""
-
-    rpc_port: Port
-    rpc_nodes: Annotated[int, Field(ge=0, le=8)]
-    publish: bool
-    fault_seed: Natural
-    fault_limited: Ratio
-    fault_failed: Ratio
-    fault_truncated: Ratio
-    fault_slow: Ratio
-    fault_slow_ms: Positive
 
 
 class ScannerSection(Section):
@@ -312,7 +244,7 @@ class SystemManagerSection(Section):
     @classmethod
     def _loopback(cls, host: str) -> str:
         """Accept an address of this host alone: whoever reaches the endpoint and knows the token can resume trading."""
-        if host != "localhost" and not _is_loopback(host):
+        if host != "localhost" and not is_loopback(host):
             raise ValueError("must be a loopback address, such as 127.0.0.1; reach it from elsewhere through a tunnel")
         return host
 
@@ -366,40 +298,6 @@ class SupervisorSection(Section):
     stop_timeout_s: Seconds
 
 
-class OracleSection(Section):
-    """Prices by oracles: where they come from, and how old and uncertain they may be."""
-
-    sol_feed: FeedId
-    usdc_feed: FeedId
-    pyth_accounts: bool
-    pyth_program: str
-    pyth_push_program: str
-    hermes_url: SecretStr
-    hermes_key: SecretStr
-    poll_ms: Annotated[int, Field(ge=100, le=600_000)]
-    timeout_ms: Annotated[int, Field(ge=10, le=60_000)]
-    max_age_s: Seconds
-    max_interval_bps: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
-    rate_max_age_s: Seconds
-
-    @field_validator("hermes_url")
-    @classmethod
-    def _http(cls, url: SecretStr) -> SecretStr:
-        """Accept an HTTP address, or nothing."""
-        if url.get_secret_value() and not url.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("must be empty (not asked) or an address like https://host")
-        return url
-
-
-class RoutesSection(Section):
-    """Where routes are kept."""
-
-    hot: Annotated[int, Field(ge=16, le=1_000_000)]
-    redis_url: SecretStr
-    redis_keep_s: Positive
-    timeout_ms: Annotated[int, Field(ge=10, le=60_000)]
-
-
 class Config(Section):
     """The whole configuration."""
 
@@ -412,6 +310,7 @@ class Config(Section):
     external: ExternalSection
     oracle: OracleSection
     routes: RoutesSection
+    serve: ServeSection
     rpc: RpcSection
     localnet: LocalnetSection
     scanner: ScannerSection
