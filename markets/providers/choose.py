@@ -47,12 +47,13 @@ def choose(
     direction each; one that is not waits. `kept` tells what is known with a fresh route; `avoid` names who has just
     failed: they are asked last.
     """
-    ready = [state for state in states if state.capacity > 0]
-    ranked = sorted(ready, key=lambda state: _rank(pair, state, kept, avoid))
-    both = next((state for state in ranked if state.capacity >= 2), None)
-    if both is not None:
-        return Chosen(both, both)
-    return Chosen(ranked[0], ranked[1]) if urgent and len(ranked) >= 2 else None
+    ready = [(state, capacity) for state in states if (capacity := state.capacity) > 0]
+    able = [state for state, capacity in ready if capacity >= 2]
+    split = not able
+    if split and not (urgent and len(ready) >= 2):
+        return None
+    ranked = sorted(able or [state for state, _ in ready], key=lambda state: _rank(pair, state, kept, avoid))
+    return Chosen(ranked[0], ranked[1] if split else ranked[0])
 
 
 def _rank(

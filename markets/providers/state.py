@@ -56,7 +56,8 @@ class ProviderState:
         self.asked = 0
         self.bytes_received = 0
         self._clock = clock
-        self._recent: deque[_Outcome] = deque(maxlen=MAX_OUTCOMES)
+        self._recent: deque[_Outcome] = deque()
+        self._recent_good = 0
         self._since_ns = self._seen_ns = clock()
         self._up_ns = 0
         self._was_closed = True
@@ -135,24 +136,28 @@ class ProviderState:
     @property
     def reliability(self) -> float:
         """Return the share of good answers among those of the last minutes; 0 where there are none."""
-        recent = self._latest()
-        return sum(outcome.good for outcome in recent) / len(recent) if recent else 0.0
+        self._forget_old()
+        return self._recent_good / len(self._recent) if self._recent else 0.0
 
     @property
     def known(self) -> bool:
         """Tell whether there is any recent answer."""
-        return bool(self._latest())
+        self._forget_old()
+        return bool(self._recent)
 
     def latency_ms(self, share: float) -> float:
         """Return a quantile of the good answers' times in the last minutes; 0 where there are none."""
-        times = sorted(outcome.latency_ns for outcome in self._latest() if outcome.good)
+        self._forget_old()
+        times = sorted(outcome.latency_ns for outcome in self._recent if outcome.good)
         return times[min(int(share * len(times)), len(times) - 1)] / 1e6 if times else 0.0
 
     def _note(self, *, good: bool, latency_ns: int) -> None:
+        if len(self._recent) == MAX_OUTCOMES:
+            self._recent_good -= self._recent.popleft().good
         self._recent.append(_Outcome(self._clock(), good, latency_ns))
+        self._recent_good += good
 
-    def _latest(self) -> list[_Outcome]:
+    def _forget_old(self) -> None:
         oldest = self._clock() - WINDOW_S * NS_PER_S
         while self._recent and self._recent[0].at_ns < oldest:
-            self._recent.popleft()
-        return list(self._recent)
+            self._recent_good -= self._recent.popleft().good

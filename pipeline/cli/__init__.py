@@ -35,6 +35,7 @@ COMMANDS: dict[str, _Entry] = {
     "up": _Entry("up:up", RUN, "Run every worker, supervised, until stopped."),
     "worker": _Entry("run_worker:worker", RUN, "Run one worker in this process."),
     "status": _Entry("status:status", LOOK, "Show workers, streams and the permit."),
+    "providers": _Entry("providers:providers", LOOK, "Show the external quote providers."),
     "tap": _Entry("streams:tap", LOOK, "Show messages of a stream or subject, decoded."),
     "decode": _Entry("decode:decode", LOOK, "Decode one message from standard input to JSON."),
     "dead-letters": _Entry("dead_letters:app", LOOK, "List, show and replay messages that were given up."),
