@@ -20,6 +20,7 @@ from workers.quote_core.metrics import QuoteMetrics
 from workers.quote_core.parts import Emit, Value, to_messages
 from workers.quote_core.remote import RemoteSource
 from workers.quote_core.route_store import RouteStore, open_route_store
+from workers.quote_core.rpc_source import RpcSource
 from workers.quote_core.tables import Tables, open_tables
 from workers.quote_core.telling import Teller
 
@@ -62,7 +63,7 @@ class QuoteCore:
         self.tables: Tables | None = None
         self.routes: RouteStore | None = None
         self.aggregator: Aggregator | None = None
-        self.source: StreamSource | RemoteSource | None = None
+        self.source: StreamSource | RpcSource | RemoteSource | None = None
         self._parts: dict[str, Run] = {}
         if self._has("aggregator"):
             self.tables = open_tables(context.config, self.registry)
@@ -72,7 +73,8 @@ class QuoteCore:
             self._parts["routes"] = self.routes.run
         emit = self._take if self.aggregator is not None else self._publish
         if self._has("local"):
-            self._parts["local"] = lambda: self._run_source(StreamSource(context, emit))
+            pools = RpcSource if context.config.quote_core.source == "rpc" else StreamSource
+            self._parts["local"] = lambda: self._run_source(pools(context, emit))
         elif self._has("aggregator"):
             self._parts["remote"] = lambda: self._run_source(RemoteSource(context, emit))
         if self._has("external"):
@@ -167,7 +169,7 @@ class QuoteCore:
         for message in to_messages(value, producer=self.context.name, now_ns=self.context.clock()):
             self.teller.send(message)
 
-    async def _run_source(self, source: StreamSource | RemoteSource) -> None:
+    async def _run_source(self, source: StreamSource | RpcSource | RemoteSource) -> None:
         self.source = source
         replaying = asyncio.create_task(self._replay_again(), name="replay") if self.role == "local" else None
         try:

@@ -49,7 +49,7 @@ class RpcPool:
     ) -> None:
         """Take the endpoints in the order in which they are preferred while nothing is known of them."""
         self.settings = chosen = settings or PoolSettings()
-        self._clock = clock
+        self.clock = clock
         self.endpoints = [
             Endpoint(name, one, self._breaker, clock)
             for name, one in zip(names_apart(endpoints), endpoints, strict=True)
@@ -169,7 +169,7 @@ class RpcPool:
     async def _attempt(self, endpoint: Endpoint, asked: _Asked[T]) -> T:
         """Make one call at one endpoint, and note how it went."""
         assert self._session is not None, "the pool is not open"
-        begun = self._clock()
+        begun = self.clock()
         host, method = endpoint.host, asked.method
         try:
             raw = await post(
@@ -182,14 +182,14 @@ class RpcPool:
             raise
         except Refused:
             # The node is well: it understood.
-            endpoint.succeeded(self._clock() - begun)
+            endpoint.succeeded(self.clock() - begun)
             self._count(failed=False)
             raise
         except asyncio.CancelledError:
-            endpoint.abandoned(self._clock() - begun)
+            endpoint.abandoned(self.clock() - begun)
             self._count(failed=False)
             raise
-        endpoint.succeeded(self._clock() - begun)
+        endpoint.succeeded(self.clock() - begun)
         self._count(failed=False)
         return answer
 
@@ -356,7 +356,7 @@ class RpcPool:
             window=chosen.breaker_window,
             open_s=chosen.breaker_open_s,
             open_max_s=chosen.breaker_open_max_s,
-            clock=self._clock,
+            clock=self.clock,
         )
 
 

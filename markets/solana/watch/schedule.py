@@ -7,6 +7,7 @@ slowly.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -74,8 +75,8 @@ class ScheduleFigures:
     failures: int = 0
     urgent: int = 0
     dirty: int = 0
-    refresh_s: list[float] = field(default_factory=list)
-    """Seconds between two reads of a pool, since this was last emptied."""
+    refresh_s: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
+    """Seconds between two reads of a pool, since this was last emptied: the newest of them."""
 
 
 class Schedule:
