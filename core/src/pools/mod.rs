@@ -6,6 +6,7 @@ pub mod error;
 #[cfg(test)]
 mod fuzz_tests;
 pub mod info;
+mod meteora_dlmm;
 pub mod python;
 pub mod raydium_cpmm;
 pub mod raydium_v4;

@@ -14,10 +14,15 @@ use super::error::{QuoteError, Refused};
 use super::info::Info;
 use super::snapshot::{Reader, Writer};
 use super::token::TransferFee;
-use super::{Clock, Movement, Order, raydium_cpmm, raydium_v4, whirlpool};
+use super::{Clock, Movement, Order, meteora_dlmm, raydium_cpmm, raydium_v4, whirlpool};
 
 /// Every venue that pools are read from.
-pub const FAMILIES: &[Family] = &[whirlpool::FAMILY, raydium_v4::FAMILY, raydium_cpmm::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    whirlpool::FAMILY,
+    raydium_v4::FAMILY,
+    raydium_cpmm::FAMILY,
+    meteora_dlmm::FAMILY,
+];
 
 /// Program family of a pool, numbered as in the schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
