@@ -55,6 +55,7 @@ class ExternalSection(Section):
     fast_ttl_s: Seconds
     move_bps: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
     again_s: Seconds
+    again_max_s: Seconds
     slippage_bps: Annotated[int, Field(ge=0, le=10_000)]
     timeout_ms: Annotated[int, Field(ge=10, le=60_000)]
     deadline_ms: Annotated[int, Field(ge=10, le=60_000)]
@@ -85,6 +86,8 @@ class ExternalSection(Section):
             raise ValueError(
                 f"breaker_failures ({self.breaker_failures}) must not be over breaker_window ({self.breaker_window})"
             )
+        if self.again_s > self.again_max_s:
+            raise ValueError("again_s must not be over again_max_s")
         if self.breaker_open_s > self.breaker_open_max_s:
             raise ValueError("breaker_open_s must not be over breaker_open_max_s")
         return self

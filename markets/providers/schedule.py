@@ -21,7 +21,9 @@ class Pace:
     move_bps: float
     """A local price that moved so much makes an external quote old at once."""
     again_s: float
-    """After a failure, so long is waited."""
+    """After a failure, so long is waited; twice as long after each further one,"""
+    again_max_s: float
+    """up to this: a pair that nobody trades takes no requests from the others."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class _PairState:
     """Of the last quote that was got."""
     not_before_ns: int = 0
     under_way: bool = False
+    failures: int = 0
+    """One after the other."""
     moved_bps: float = 0.0
     local: dict[tuple[str, str], Fraction] = field(default_factory=dict)
     """Local price of each direction now, out per in."""
@@ -116,15 +120,18 @@ class Schedule:
         """Note that both directions were answered. What moved since they were asked for is held against them."""
         state = self._pairs[pair]
         state.under_way = False
+        state.failures = 0
         state.asked_ns = asked_ns
         state.rates = state.at_begin
         state.moved_bps = state.moved()
 
     def failed(self, pair: Pair) -> None:
-        """Note that a pair was not answered whole: wait a little."""
+        """Note that a pair was not answered whole: wait a little, and longer each time."""
         state = self._pairs[pair]
         state.under_way = False
-        state.not_before_ns = self._clock() + int(self._pace.again_s * NS_PER_S)
+        wait_s = min(self._pace.again_s * 2 ** min(state.failures, 20), self._pace.again_max_s)
+        state.failures += 1
+        state.not_before_ns = self._clock() + int(wait_s * NS_PER_S)
 
     def age_s(self, pair: Pair) -> float | None:
         """Return the age of a pair's quote, or None where it has none."""

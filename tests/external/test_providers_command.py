@@ -18,7 +18,7 @@ from pipeline.config import load_config
 from pipeline.errors import BadData
 from workers.quote_core.external_metrics import ExternalMetrics
 
-PACE = Pace(10.0, 2.0, 10.0, 1.0)
+PACE = Pace(10.0, 2.0, 10.0, 1.0, 30.0)
 
 
 async def page() -> str:

@@ -73,6 +73,7 @@ class ExternalPart:
             fast_ttl_s=settings.fast_ttl_s,
             move_bps=settings.move_bps,
             again_s=settings.again_s,
+            again_max_s=settings.again_max_s,
         )
         clock = time.monotonic_ns
         self.schedule = Schedule({pair: _mints(pair) in fast for pair in self.names}, pace, clock)
