@@ -14,6 +14,7 @@ from pipeline.messages import ConfidenceBand, Opportunity
 from workers.quote_core.tables import Tables
 from workers.scanner.confidence import Swapped, leg_factors
 from workers.scanner.finder import Finder, Found
+from workers.scanner.metrics import scanner_metrics
 from workers.scanner.opportunity import Describer, Moment, slot_id
 from workers.scanner.shared import SharedQuotes
 
@@ -234,3 +235,25 @@ def test_another_writer_means_looking_at_everything(tmp_path: Path, world: World
     assert blob is not None
     assert Pool.from_snapshot(blob.data).address == pool.address
     second.close()
+
+
+def test_the_metrics_tell_bands_laps_and_the_use_of_the_ring(tables: Tables, tmp_path: Path, world: World):
+    shared = SharedQuotes(tmp_path)
+    shared.changed()
+    for held in list(world.pools.values())[:3]:
+        write_pool(tables, held.pool, 0)
+    tables.commit(1, 100)
+    shared.changed()
+    bands = dict.fromkeys(ConfidenceBand, 0) | {ConfidenceBand.VERIFY: 3}
+    figures = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in scanner_metrics(bands, 2, shared.laps, shared)
+        for sample in family.samples
+    }
+    assert figures["pipeline_scanner_cycles_total", "verify"] == 3
+    assert figures["pipeline_scanner_left_out_total",] == 2
+    assert figures["pipeline_shm_ring_slots",] == 16
+    assert figures["pipeline_shm_ring_used",] == 6
+    assert figures["pipeline_scanner_quotes_alive",] == 1
+    assert figures["pipeline_shm_read_retries_total",] >= 0
+    assert list(scanner_metrics(bands, 0, 0, None))[-1].samples[0].value == 0

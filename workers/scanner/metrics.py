@@ -24,3 +24,22 @@ def scanner_metrics(
     yield CounterMetricFamily("pipeline_scanner_laps", "Times that the change ring lapped the scanner", value=laps)
     alive = shared is not None and shared.alive
     yield GaugeMetricFamily("pipeline_scanner_quotes_alive", "1 while the quote core shows signs of life", value=alive)
+    if shared is None:
+        return
+    table, blobs = shared.table, shared.blobs
+    yield CounterMetricFamily(
+        "pipeline_shm_read_retries",
+        "Reads begun again because a write went on meanwhile",
+        value=table.retries + blobs.retries,
+    )
+    yield CounterMetricFamily(
+        "pipeline_shm_reads_given_up",
+        "Reads that found no whole entry within their tries",
+        value=table.busy + blobs.busy,
+    )
+    yield GaugeMetricFamily("pipeline_shm_ring_slots", "Changes that the ring holds", value=table.ring)
+    yield GaugeMetricFamily(
+        "pipeline_shm_ring_used",
+        "Most changes that this reader was behind since the last look",
+        value=shared.take_behind(),
+    )

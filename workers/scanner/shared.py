@@ -24,6 +24,8 @@ class SharedQuotes:
         self._entries_of: dict[tuple[int, int], list[int]] = {}
         self._listed = 0
         self.laps = 0
+        self.behind = 0
+        """Most changes that this reader was behind since `take_behind`; the ring holds `table.ring`."""
 
     @property
     def replaced(self) -> bool:
@@ -41,6 +43,7 @@ class SharedQuotes:
         Everything: at the first call, after a lap of the ring, and when another process has become the writer.
         """
         epoch = self.table.epoch
+        self.behind = max(self.behind, self.table.sequence - self._cursor.position)
         entries = self._cursor.poll()
         if entries is None:
             self.laps += 1
@@ -53,6 +56,11 @@ class SharedQuotes:
         pools = {self._pool(index) for index in entries}
         # An entry that could not be read whole is a change all the same.
         return None if None in pools else sorted(pool for pool in pools if pool is not None)
+
+    def take_behind(self) -> int:
+        """Return the most changes that this reader was behind since the last call."""
+        behind, self.behind = self.behind, 0
+        return behind
 
     def all_pools(self) -> list[int]:
         """Return the ids of all pools that the directory names."""
