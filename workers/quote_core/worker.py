@@ -11,7 +11,7 @@ from markets.tokens import load_registry
 from pipeline.context import WorkerContext
 from pipeline.errors import Failure
 from pipeline.messages import OraclePrice
-from pipeline.sections import OracleSection
+from pipeline.quoting_sections import OracleSection
 from workers.quote_core.aggregator import NS_PER_S, Aggregator, Changed, Terms
 from workers.quote_core.book import Book
 from workers.quote_core.external import external_part
