@@ -7,10 +7,13 @@ a swap. A state that can not be quoted to the last unit is refused (`PoolRefused
   (mints where a token charges transfer fees). A tick array that is not given is taken not to exist on chain.
 - Raydium AMM v4: the pool and both vaults.
 - Raydium CPMM: the pool, its configuration and both vaults; mints where a token charges transfer fees.
+- SPL stake pool: the pool and its reserve, with its lamports; the manager's fee account optionally.
+- Marinade: the state and both legs of its liquidity pool, the SOL leg with its lamports; treasury and mint optionally.
 
 `quote_in` and `quote_out` give the amounts that the program would move, or raise `QuoteError` with the reason the
 program would fail for. `swap` gives the pool after it as well: its `accounts()` are the raw bytes with the swap written
-in. `snapshot` is the compact form that other processes quote from; it has no raw accounts.
+in. `snapshot` is the compact form that other processes quote from; it has no raw accounts. `fair_rate` is what a staked
+token stands for in lamports, `unstake_rate` what a little of it brings at once: None for every other pool.
 
 `quote_grids` quotes many amounts with many pools, both ways, in one call without the GIL: a `Grid` for each pool.
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::error::{Refused, refuse};
 
 /// A 32-byte address.
@@ -20,6 +22,17 @@ impl Pubkey {
                 format!("{text:.60?} is not a base58 address of 32 bytes"),
             ),
         }
+    }
+
+    /// The address that a program derives from seeds, the bump among them. The program made sure that no key pair has it.
+    pub fn derived(program: Self, seeds: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for seed in seeds {
+            hash.update(seed);
+        }
+        hash.update(program.0);
+        hash.update(b"ProgramDerivedAddress");
+        Self(hash.finalize().into())
     }
 }
 

@@ -33,6 +33,10 @@ pub fn describe<'py>(py: Python<'py>, pool: &Pool) -> PyResult<Bound<'py, PyDict
     };
     info.put("protocol", pool.family().name);
     pool.venue.info(&mut info);
+    if let Some(rate) = pool.venue.fair_rate() {
+        info.put("fair_rate", rate);
+        info.put("unstake_rate", pool.venue.unstake_rate(pool.clock));
+    }
     let [a, b] = pool
         .transfer_fees()
         .map(|fee| fee.map(|fee| (fee.basis_points, fee.maximum)));

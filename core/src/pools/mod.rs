@@ -6,11 +6,13 @@ pub mod error;
 #[cfg(test)]
 mod fuzz_tests;
 pub mod info;
+pub mod marinade;
 mod meteora_dlmm;
 pub mod python;
 pub mod raydium_cpmm;
 pub mod raydium_v4;
 pub mod snapshot;
+pub mod spl_stake_pool;
 #[cfg(test)]
 mod testing;
 pub mod token;

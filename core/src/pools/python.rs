@@ -301,6 +301,16 @@ impl PyPool {
             .collect())
     }
 
+    /// Lamports per unit of a staked token as (numerator, denominator), where the pool is a stake pool.
+    fn fair_rate(&self) -> Option<(u64, u64)> {
+        self.0.venue.fair_rate()
+    }
+
+    /// What a small amount of a staked token brings at once, after fees, as (numerator, denominator).
+    fn unstake_rate(&self) -> Option<(u128, u128)> {
+        self.0.venue.unstake_rate(self.0.clock)
+    }
+
     /// What the quotes go by, by name, as integers and strings.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
         super::info::describe(py, &self.0)

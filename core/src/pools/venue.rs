@@ -14,7 +14,9 @@ use super::error::{QuoteError, Refused};
 use super::info::Info;
 use super::snapshot::{Reader, Writer};
 use super::token::TransferFee;
-use super::{Clock, Movement, Order, meteora_dlmm, raydium_cpmm, raydium_v4, whirlpool};
+use super::{
+    Clock, Movement, Order, marinade, meteora_dlmm, raydium_cpmm, raydium_v4, spl_stake_pool, whirlpool,
+};
 
 /// Every venue that pools are read from.
 pub const FAMILIES: &[Family] = &[
@@ -22,6 +24,8 @@ pub const FAMILIES: &[Family] = &[
     raydium_v4::FAMILY,
     raydium_cpmm::FAMILY,
     meteora_dlmm::FAMILY,
+    spl_stake_pool::FAMILY,
+    marinade::FAMILY,
 ];
 
 /// Program family of a pool, numbered as in the schemas.
@@ -85,6 +89,18 @@ pub trait Venue: Equal + Debug + Send + Sync {
     /// What the next unit given brings after the pool's fees, before those of token transfers, as a fraction of
     /// (taken, given), both parts at most 2^228: now, or within a swap that has come as far as `after`.
     fn marginal_rate(&self, a_to_b: bool, after: Option<&Movement>, clock: Clock) -> (U256, U256);
+
+    /// What one unit of token a stands for in units of token b, as a fraction, where the venue itself says so: lamports
+    /// per unit of a staked token.
+    fn fair_rate(&self) -> Option<(u64, u64)> {
+        None
+    }
+
+    /// What a small amount of a staked token brings at once, after fees, as a fraction like [`Venue::fair_rate`]; none
+    /// where it cannot be had now.
+    fn unstake_rate(&self, _clock: Clock) -> Option<(u128, u128)> {
+        None
+    }
 
     /// Transfer fees of tokens a and b.
     fn transfer_fees(&self) -> [Option<TransferFee>; 2] {
