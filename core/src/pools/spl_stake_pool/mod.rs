@@ -3,16 +3,20 @@
 //! Source of layout and formulas: solana-program/stake-pool (Apache-2.0), `state.rs` and `processor.rs`. What the pool
 //! itself says of its token's supply counts, not the mint.
 
+mod layout;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use ruint::aliases::U256;
 
-use super::account::{self, Account, Pubkey, key_at, put, u8_at, u32_at, u64_at};
+use super::account::{Account, Pubkey};
 use super::error::{QuoteError, Refused, quote_error, refuse, too_small};
 use super::info::Info;
 use super::snapshot::{Reader, Writer};
 use super::venue::{Family, Protocol, Venue};
-use super::{Clock, Movement, Order, token};
+use super::{Clock, Movement, Order};
 
 /// The program, and Sanctum's two deployments of it.
 pub const PROGRAMS: [&str; 3] = [
@@ -20,23 +24,8 @@ pub const PROGRAMS: [&str; 3] = [
     "SP12tWFxD9oJsVWNavTTBZvMbA6gkAmxtVgxdqvyvhY",
     "SPMBzsVUuoHA4Jm6KunbsotaahvVikZs1JyTW6iJvbn",
 ];
-pub const STAKE_PROGRAM: &str = "Stake11111111111111111111111111111111111111";
+const STAKE_PROGRAM: &str = "Stake11111111111111111111111111111111111111";
 pub const SOL: &str = "So11111111111111111111111111111111111111112";
-
-const STAKE_POOL: u8 = 1;
-const RESERVE: usize = 130;
-const MINT: usize = 162;
-const FEE_ACCOUNT: usize = 194;
-const TOTAL_LAMPORTS: usize = 258;
-const SUPPLY: usize = 266;
-const LAST_UPDATE_EPOCH: usize = 274;
-/// From here on optional fields move what follows them.
-const NEXT_EPOCH_FEE: usize = 346;
-
-/// A stake account that delegates nothing, as every reserve is.
-const INITIALIZED: u32 = 1;
-const RESERVE_RENT: usize = 4;
-const RESERVE_LOCKUP: usize = 76;
 
 const FAILED: QuoteError = quote_error("calculation_failure");
 
@@ -96,137 +85,7 @@ pub struct StakePool {
     pub locked_until: (i64, u64),
 }
 
-/// Walks through the fields that have no fixed place.
-struct Fields<'a>(&'a [u8], usize);
-
-impl Fields<'_> {
-    fn skip(&mut self, bytes: usize) {
-        self.1 += bytes;
-    }
-
-    fn byte(&mut self) -> Result<u8, Refused> {
-        let value = u8_at(self.0, self.1)?;
-        self.1 += 1;
-        Ok(value)
-    }
-
-    fn fee(&mut self) -> Result<Fee, Refused> {
-        let (denominator, numerator) = (u64_at(self.0, self.1)?, u64_at(self.0, self.1 + 8)?);
-        self.1 += 16;
-        Ok(Fee {
-            denominator,
-            numerator,
-        })
-    }
-
-    /// Skip a fee that holds from a later epoch on, where there is one; the epoch's update makes it the present one.
-    fn future_fee(&mut self) -> Result<(), Refused> {
-        match self.byte()? {
-            0 => {}
-            1 | 2 => self.skip(16),
-            other => return refuse("bad_pool", format!("{other} is no kind of future fee")),
-        }
-        Ok(())
-    }
-
-    /// Tell whether an optional address is there.
-    fn address(&mut self) -> Result<bool, Refused> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => {
-                self.skip(32);
-                Ok(true)
-            }
-            other => refuse("bad_pool", format!("{other} is neither some nor none")),
-        }
-    }
-}
-
 impl StakePool {
-    /// Read a pool from its account and its reserve, which must have come with its lamports.
-    pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
-        let pool = account::find(accounts, address, "stake pool")?;
-        if !PROGRAMS.contains(&pool.owner.to_string().as_str()) {
-            return refuse(
-                "wrong_owner",
-                format!(
-                    "{address} is owned by {}, not by a stake pool program",
-                    pool.owner
-                ),
-            );
-        }
-        let data = &pool.data;
-        if u8_at(data, 0)? != STAKE_POOL {
-            return refuse("wrong_discriminator", format!("{address} is no stake pool"));
-        }
-        let mut fields = Fields(data, NEXT_EPOCH_FEE);
-        fields.future_fee()?;
-        for _preferred_validator in 0..2 {
-            fields.address()?;
-        }
-        for _stake_fee in 0..2 {
-            fields.fee()?;
-        }
-        fields.future_fee()?;
-        fields.skip(1);
-        let deposit_open = !fields.address()?;
-        let deposit_fee = fields.fee()?;
-        let referral = fields.byte()?;
-        let withdrawal_open = !fields.address()?;
-        let withdrawal_fee = fields.fee()?;
-        if referral > 100 {
-            return refuse(
-                "bad_pool",
-                format!("{referral} % of the deposit fee goes to referrers"),
-            );
-        }
-        if !deposit_open && !withdrawal_open {
-            return refuse(
-                "swap_disabled",
-                "deposits and withdrawals of SOL need another signature",
-            );
-        }
-        let mint = key_at(data, MINT)?;
-        let manager = key_at(data, FEE_ACCOUNT)?;
-        // Where it is not given it is taken to be in order: then both directions cost their fees.
-        if let Some(account) = accounts.iter().find(|account| account.address == manager)
-            && token::vault_balance(account, mint).is_err()
-        {
-            return refuse(
-                "bad_fee_account",
-                format!("{manager} cannot take fees: deposits fail, withdrawals are free"),
-            );
-        }
-        let reserve = account::find(accounts, key_at(data, RESERVE)?, "reserve")?;
-        let (rent, locked_until) = read_reserve(reserve)?;
-        let this = Self {
-            mint,
-            sol: Pubkey::parse(SOL)?,
-            total_lamports: u64_at(data, TOTAL_LAMPORTS)?,
-            supply: u64_at(data, SUPPLY)?,
-            last_update_epoch: u64_at(data, LAST_UPDATE_EPOCH)?,
-            deposit_fee,
-            withdrawal_fee,
-            deposit_open,
-            withdrawal_open,
-            reserve: reserve.lamports,
-            reserve_minimum: rent,
-            locked_until,
-        };
-        this.check()?;
-        if !this.is_current(clock) {
-            return refuse(
-                "stale_epoch",
-                format!(
-                    "the pool was updated in epoch {}, this is {}",
-                    this.last_update_epoch,
-                    clock.epoch()
-                ),
-            );
-        }
-        Ok(this)
-    }
-
     /// Refuse figures that no working pool has.
     fn check(&self) -> Result<(), Refused> {
         for fee in [self.deposit_fee, self.withdrawal_fee] {
@@ -334,34 +193,6 @@ fn scaled(amount: u64, numerator: u64, denominator: u64) -> Result<u64, QuoteErr
         .map_err(|_| FAILED)
 }
 
-/// What must stay in a reserve, and until when all of it must.
-fn read_reserve(reserve: &Account) -> Result<(u64, (i64, u64)), Refused> {
-    let address = reserve.address;
-    if reserve.owner != Pubkey::parse(STAKE_PROGRAM)? {
-        return refuse(
-            "wrong_owner",
-            format!("reserve {address} is no stake account"),
-        );
-    }
-    if u32_at(&reserve.data, 0)? != INITIALIZED {
-        return refuse(
-            "bad_pool",
-            format!("reserve {address} is not in the state of a reserve"),
-        );
-    }
-    if reserve.lamports == 0 {
-        return refuse(
-            "missing_lamports",
-            format!("the balance of reserve {address} is not told"),
-        );
-    }
-    let until = u64_at(&reserve.data, RESERVE_LOCKUP)?.cast_signed();
-    Ok((
-        u64_at(&reserve.data, RESERVE_RENT)?,
-        (until, u64_at(&reserve.data, RESERVE_LOCKUP + 8)?),
-    ))
-}
-
 impl Venue for StakePool {
     fn protocol(&self) -> Protocol {
         FAMILY.protocol
@@ -431,25 +262,7 @@ impl Venue for StakePool {
             next.reserve += order.amount;
         }
         if let Some(accounts) = accounts {
-            const UNREADABLE: QuoteError = quote_error("account_unreadable");
-            let find = |accounts: &mut Vec<Account>, wanted: Pubkey| {
-                accounts
-                    .iter()
-                    .position(|account| account.address == wanted)
-                    .ok_or(UNREADABLE)
-            };
-            let at = find(accounts, address)?;
-            let mut data = accounts[at].data.to_vec();
-            put(
-                &mut data,
-                TOTAL_LAMPORTS,
-                &next.total_lamports.to_le_bytes(),
-            );
-            put(&mut data, SUPPLY, &next.supply.to_le_bytes());
-            let reserve = key_at(&data, RESERVE).map_err(|_| UNREADABLE)?;
-            accounts[at].data = data.into();
-            let at = find(accounts, reserve)?;
-            accounts[at].lamports = next.reserve;
+            next.patch(address, accounts)?;
         }
         Ok((Arc::new(next), movement))
     }
@@ -510,70 +323,5 @@ impl Venue for StakePool {
                 self.reserve.saturating_sub(self.reserve_minimum),
             )
             .put("locked_until", self.locked_until);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pools::testing::{CLOCK, CONFIG, MINTS, POOL, account};
-
-    const LENGTH: usize = 611;
-
-    fn pool(total: u64, supply: u64) -> Account {
-        let ten_thousand = 10_000u64.to_le_bytes();
-        account(
-            POOL,
-            PROGRAMS[0],
-            LENGTH,
-            &[
-                (0, &[STAKE_POOL]),
-                (RESERVE, &CONFIG.0),
-                (MINT, &MINTS[0].0),
-                (TOTAL_LAMPORTS, &total.to_le_bytes()),
-                (SUPPLY, &supply.to_le_bytes()),
-                (LAST_UPDATE_EPOCH, &CLOCK.epoch().to_le_bytes()),
-                // No optional field is there: deposit fee at 384, withdrawal fee at 402.
-                (384, &ten_thousand),
-                (392, &8u64.to_le_bytes()),
-                (402, &ten_thousand),
-                (410, &10u64.to_le_bytes()),
-            ],
-        )
-    }
-
-    fn reserve() -> Account {
-        let mut reserve = account(
-            CONFIG,
-            STAKE_PROGRAM,
-            200,
-            &[
-                (0, &INITIALIZED.to_le_bytes()),
-                (RESERVE_RENT, &2_282_880u64.to_le_bytes()),
-            ],
-        );
-        reserve.lamports = 5_000_000_000_000;
-        reserve
-    }
-
-    pub fn samples() -> Vec<Vec<Account>> {
-        let of = |total, supply| vec![pool(total, supply), reserve()];
-        vec![
-            of(1_144_546_482_246_437, 934_784_722_219_576),
-            of(0, 0),
-            of(1_000_000_000, u64::MAX - 5),
-        ]
-    }
-
-    #[test]
-    fn offsets_of_the_sample_are_those_read() {
-        let pool = StakePool::parse(POOL, &samples()[0], CLOCK).expect("a pool");
-        let fee = |numerator| Fee {
-            denominator: 10_000,
-            numerator,
-        };
-        assert_eq!((pool.deposit_fee, pool.withdrawal_fee), (fee(8), fee(10)));
-        assert_eq!(pool.deposit(1_000_000_000), Ok((816_729_365, 653_384)));
-        assert_eq!(pool.withdraw(1_000_000_000), Ok((1_223_171_398, 1_000_000)));
     }
 }

@@ -3,45 +3,22 @@
 //! Source of layout and formulas: marinade-finance/liquid-staking-program (Apache-2.0), `state/`, `user/deposit.rs` and
 //! `liq_pool/liquid_unstake.rs`.
 
+mod layout;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use ruint::aliases::U256;
 
-use super::account::{self, Account, Pubkey, key_at, put, u8_at, u32_at, u64_at};
+use super::account::{Account, Pubkey};
 use super::error::{QuoteError, Refused, quote_error, refuse, too_small};
 use super::info::Info;
 use super::snapshot::{Reader, Writer};
-use super::spl_stake_pool::SOL;
 use super::venue::{Family, Protocol, Venue};
-use super::{Clock, Movement, Order, token};
+use super::{Clock, Movement, Order};
 
 pub const PROGRAM: &str = "MarBmsSgKXdrN1egZf5sqe1TMai9K1rChYNDJgjq7aD";
-const SYSTEM_PROGRAM: &str = "11111111111111111111111111111111";
-const SOL_LEG_SEED: &[u8] = b"liq_sol";
-
-/// sha256("account:State"), its first eight bytes.
-const DISCRIMINATOR: [u8; 8] = [0xd8, 0x92, 0x6b, 0x5e, 0x68, 0x4b, 0xb6, 0xb1];
-const MINT: usize = 8;
-const TREASURY: usize = 104;
-const LEG_RENT: usize = 138;
-const DELAYED_COOLING_DOWN: usize = 226;
-const ACTIVE_BALANCE: usize = 376;
-const SOL_LEG_BUMP: usize = 418;
-const MSOL_LEG: usize = 420;
-const LIQUIDITY_TARGET: usize = 452;
-const MAX_FEE: usize = 460;
-const MIN_FEE: usize = 464;
-const TREASURY_CUT: usize = 468;
-const RESERVE_BALANCE: usize = 496;
-const SUPPLY: usize = 504;
-const TICKET_BALANCE: usize = 528;
-const MIN_DEPOSIT: usize = 544;
-const MIN_WITHDRAW: usize = 552;
-const STAKING_CAP: usize = 560;
-const EMERGENCY_COOLING_DOWN: usize = 568;
-const PAUSED: usize = 608;
-
-const MINT_SUPPLY: usize = 36;
 const WHOLE: u32 = 10_000;
 const FAILED: QuoteError = quote_error("calculation_failure");
 
@@ -97,86 +74,6 @@ struct Unstake {
 }
 
 impl Marinade {
-    /// Read the state, and both legs of its liquidity pool; the SOL leg must have come with its lamports.
-    pub fn parse(address: Pubkey, accounts: &[Account]) -> Result<Self, Refused> {
-        let program = Pubkey::parse(PROGRAM)?;
-        let find = |key: Pubkey, what: &str| account::find(accounts, key, what);
-        let state = find(address, "state")?;
-        if state.owner != program {
-            return refuse(
-                "wrong_owner",
-                format!("{address} is owned by {}, not by Marinade", state.owner),
-            );
-        }
-        let data = &state.data;
-        if data.get(..8) != Some(&DISCRIMINATOR) {
-            return refuse(
-                "wrong_discriminator",
-                format!("{address} is no Marinade state"),
-            );
-        }
-        match u8_at(data, PAUSED)? {
-            0 => {}
-            _ => return refuse("paused", "Marinade is paused"),
-        }
-        let mint = key_at(data, MINT)?;
-        let bump = [u8_at(data, SOL_LEG_BUMP)?];
-        let sol_leg = find(
-            Pubkey::derived(program, &[&address.0, SOL_LEG_SEED, &bump]),
-            "SOL leg",
-        )?;
-        if sol_leg.owner != Pubkey::parse(SYSTEM_PROGRAM)? {
-            return refuse(
-                "wrong_owner",
-                format!("SOL leg {} is owned by a program", sol_leg.address),
-            );
-        }
-        if sol_leg.lamports == 0 {
-            return refuse(
-                "missing_lamports",
-                format!("the balance of SOL leg {} is not told", sol_leg.address),
-            );
-        }
-        let msol_leg = find(key_at(data, MSOL_LEG)?, "mSOL leg")?;
-        let reserve = u64_at(data, RESERVE_BALANCE)?;
-        let mut under_control = reserve;
-        for part in [DELAYED_COOLING_DOWN, EMERGENCY_COOLING_DOWN, ACTIVE_BALANCE] {
-            let Some(sum) = under_control.checked_add(u64_at(data, part)?) else {
-                return refuse("bad_pool", "there is not so much SOL");
-            };
-            under_control = sum;
-        }
-        let supply = u64_at(data, SUPPLY)?;
-        let minted = match accounts.iter().find(|account| account.address == mint) {
-            None => 0,
-            Some(account) => u64_at(&account.data, MINT_SUPPLY)?,
-        };
-        let this = Self {
-            mint,
-            sol: Pubkey::parse(SOL)?,
-            under_control,
-            tickets: u64_at(data, TICKET_BALANCE)?,
-            supply,
-            reserve,
-            min_deposit: u64_at(data, MIN_DEPOSIT)?,
-            min_withdraw: u64_at(data, MIN_WITHDRAW)?,
-            staking_cap: u64_at(data, STAKING_CAP)?,
-            msol_leg: token::vault_balance(msol_leg, mint)?,
-            sol_leg: sol_leg.lamports,
-            leg_rent: u64_at(data, LEG_RENT)?,
-            liquidity_target: u64_at(data, LIQUIDITY_TARGET)?,
-            max_fee: u32_at(data, MAX_FEE)?,
-            min_fee: u32_at(data, MIN_FEE)?,
-            treasury_cut: match takes_cut(accounts, key_at(data, TREASURY)?, mint) {
-                true => u32_at(data, TREASURY_CUT)?,
-                false => 0,
-            },
-            deposit_open: minted <= supply,
-        };
-        this.check()?;
-        Ok(this)
-    }
-
     /// Refuse figures that no working pool has.
     fn check(&self) -> Result<(), Refused> {
         let fees = [self.min_fee, self.max_fee, self.treasury_cut];
@@ -335,16 +232,6 @@ fn part(amount: u64, basis_points: u32) -> u64 {
     (u128::from(amount) * u128::from(basis_points) / u128::from(WHOLE)) as u64
 }
 
-/// Whether the treasury's account can take its part of a fee. One that is not given is taken to be in order.
-fn takes_cut(accounts: &[Account], treasury: Pubkey, mint: Pubkey) -> bool {
-    accounts
-        .iter()
-        .find(|account| account.address == treasury)
-        .is_none_or(|account| {
-            token::is_classic(account) && token::vault_balance(account, mint).is_ok()
-        })
-}
-
 impl Venue for Marinade {
     fn protocol(&self) -> Protocol {
         FAMILY.protocol
@@ -395,25 +282,7 @@ impl Venue for Marinade {
         let movement = self.quote(order, clock)?;
         let next = self.after(order)?;
         if let Some(accounts) = accounts {
-            const UNREADABLE: QuoteError = quote_error("account_unreadable");
-            let state = accounts
-                .iter_mut()
-                .find(|account| account.address == address)
-                .ok_or(UNREADABLE)?;
-            let mut data = state.data.to_vec();
-            put(&mut data, RESERVE_BALANCE, &next.reserve.to_le_bytes());
-            put(&mut data, SUPPLY, &next.supply.to_le_bytes());
-            let msol_leg = key_at(&data, MSOL_LEG).map_err(|_| UNREADABLE)?;
-            let bump = [u8_at(&data, SOL_LEG_BUMP).map_err(|_| UNREADABLE)?];
-            let sol_leg = Pubkey::derived(state.owner, &[&address.0, SOL_LEG_SEED, &bump]);
-            state.data = data.into();
-            let moved = next.msol_leg.abs_diff(self.msol_leg);
-            token::move_balance(accounts, msol_leg, moved, order.a_to_b)?;
-            let leg = accounts
-                .iter_mut()
-                .find(|account| account.address == sol_leg)
-                .ok_or(UNREADABLE)?;
-            leg.lamports = next.sol_leg;
+            next.patch(self, address, accounts)?;
         }
         Ok((Arc::new(next), movement))
     }
@@ -487,62 +356,5 @@ impl Venue for Marinade {
             .put("min_withdraw", self.min_withdraw)
             .put("staking_cap", self.staking_cap)
             .put("deposit_open", self.deposit_open);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pools::testing::{MINTS, POOL, VAULTS, account, vault};
-
-    const STATE_LENGTH: usize = 2_616;
-
-    /// A state with so much in its SOL leg.
-    fn accounts(sol_leg: u64) -> Vec<Account> {
-        let bump = 254u8;
-        let state = account(
-            POOL,
-            PROGRAM,
-            STATE_LENGTH,
-            &[
-                (0, &DISCRIMINATOR),
-                (MINT, &MINTS[0].0),
-                (LEG_RENT, &2_039_280u64.to_le_bytes()),
-                (ACTIVE_BALANCE, &4_688_559_614_137_761u64.to_le_bytes()),
-                (SOL_LEG_BUMP, &[bump]),
-                (MSOL_LEG, &VAULTS[0].0),
-                (LIQUIDITY_TARGET, &21_000_000_000_000u64.to_le_bytes()),
-                (MAX_FEE, &900u32.to_le_bytes()),
-                (MIN_FEE, &1u32.to_le_bytes()),
-                (TREASURY_CUT, &5_000u32.to_le_bytes()),
-                (RESERVE_BALANCE, &280_688_326_062_010u64.to_le_bytes()),
-                (SUPPLY, &3_823_619_544_832_744u64.to_le_bytes()),
-                (TICKET_BALANCE, &42_300_960_910_537u64.to_le_bytes()),
-                (MIN_DEPOSIT, &1u64.to_le_bytes()),
-                (MIN_WITHDRAW, &1u64.to_le_bytes()),
-                (STAKING_CAP, &u64::MAX.to_le_bytes()),
-            ],
-        );
-        let program = Pubkey::parse(PROGRAM).expect("an address");
-        let address = Pubkey::derived(program, &[&POOL.0, SOL_LEG_SEED, &[bump]]);
-        let mut leg = account(address, SYSTEM_PROGRAM, 0, &[]);
-        leg.lamports = sol_leg;
-        vec![state, vault(0), leg]
-    }
-
-    pub fn samples() -> Vec<Vec<Account>> {
-        vec![accounts(30_000_000_000_000), accounts(9_000_000_000_000)]
-    }
-
-    #[test]
-    fn fee_follows_what_is_left() {
-        let of = |lamports: u64| Marinade::parse(POOL, &accounts(lamports)).expect("a state");
-        let full = of(21_000_000_000_000 + 2_039_280);
-        assert_eq!(full.unstake_fee(0), 1);
-        assert_eq!(full.unstake_fee(1), 2);
-        assert_eq!(full.unstake_fee(10_500_000_000_000), 900 - 449);
-        assert_eq!(full.unstake_fee(21_000_000_000_000), 900);
-        assert_eq!(full.unstake_fee(u64::MAX), 900);
-        assert_eq!(of(90_000_000_000_000).unstake_fee(1), 1);
     }
 }
