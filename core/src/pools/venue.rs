@@ -15,7 +15,8 @@ use super::info::Info;
 use super::snapshot::{Reader, Writer};
 use super::token::TransferFee;
 use super::{
-    Clock, Movement, Order, marinade, meteora_dlmm, raydium_cpmm, raydium_v4, spl_stake_pool, whirlpool,
+    Clock, Movement, Order, marinade, meteora_dlmm, raydium_cpmm, raydium_v4, spl_stake_pool,
+    whirlpool,
 };
 
 /// Every venue that pools are read from.
