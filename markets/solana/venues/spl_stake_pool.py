@@ -37,7 +37,7 @@ PROTOCOL = Protocol.SPL_STAKE_POOL
 PROGRAMS = (
     "SPoo1Ku8WFXoNDMHPsrGSTSG1Y47rzgn41SLUNakuHy",
     # Sanctum's deployments of the same program.
-    "SP12tWFxD9oJsVNWavTTBZvMbA6gkAmxtVgxdqvyvhY",
+    "SP12tWFxD9oJsVWNavTTBZvMbA6gkAmxtVgxdqvyvhY",
     "SPMBzsVUuoHA4Jm6KunbsotaahvVikZs1JyTW6iJvbn",
 )
 REFRESH = Refresh.STAKE
