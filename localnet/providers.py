@@ -7,6 +7,7 @@ real provider: the names that its quotes go by begin with `simulated-`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -230,9 +231,13 @@ async def _too_large(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@functools.cache
+def _packed_bomb() -> bytes:
+    return gzip.compress(b'{"inputMint":"' + b"A" * TOO_LARGE + b'"}')
+
+
 async def _gzip_bomb(_request: web.Request) -> web.StreamResponse:
-    packed = gzip.compress(b'{"inputMint":"' + b"A" * TOO_LARGE + b'"}')
-    return web.Response(body=packed, headers={"Content-Type": "application/json", "Content-Encoding": "gzip"})
+    return web.Response(body=_packed_bomb(), headers={"Content-Type": "application/json", "Content-Encoding": "gzip"})
 
 
 async def _bad_gzip(_request: web.Request) -> web.StreamResponse:

@@ -220,3 +220,18 @@ def test_the_first_reference_counts() -> None:
     assert check(answer, zero, Known((100, 1), 0), BOUNDS) is answer
     with pytest.raises(BadAnswer, match="price"):
         check(answer, zero, Known((99, 110), 0), BOUNDS)
+
+
+@pytest.mark.parametrize(("in_", "out", "good"), [(1_000, 500, True), (1_001, 500, False), (1_000, 499, False)])
+def test_no_more_goes_in_than_there_is_and_no_more_comes_out_than_the_steps_give(
+    in_: int, out: int, good: bool
+) -> None:
+    ask = Ask(A, B, 1_000, 0)
+    route = (Step("", "venue", A, B, 10_000, in_, out),)
+    answer = Answer("x", A, B, 1_000, 500, 500, 0, 0.0, route)
+    if good:
+        assert check(answer, ask, Known(), BOUNDS) is answer
+        return
+    with pytest.raises(BadAnswer) as refused:
+        check(answer, ask, Known(), BOUNDS)
+    assert refused.value.reason is Reason.AMOUNTS
