@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,8 @@ from pipeline.cli.output import JsonOption, console, print_json, print_line
 from pipeline.errors import BadData, ExitCode, Failure
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.demo.quotes import ProviderShare
     from pipeline.demo.run import Run
     from pipeline.supervisor import Supervisor
 
@@ -66,7 +69,9 @@ async def _demo(overrides: dict[str, object], *, as_json: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     shown: list[tuple[Run, Supervisor]] = []
-    running = asyncio.create_task(run_demo(config, stop=stop, on_start=lambda *pair: shown.append(pair)))
+    running = asyncio.create_task(
+        run_demo(config, stop=stop, on_start=lambda *pair: shown.append(pair), providers=_provider_shares)
+    )
     if as_json:
         run = await running
         print_json(_document(run))
@@ -101,8 +106,20 @@ async def _show(running: asyncio.Task[Run], shown: list[tuple[Run, Supervisor]])
     else:
         out.print("starting the server, the streams and the workers ...")
     run = await running
-    out.print(summary_view(run.tally, run.checks, name_of=name_of, amount_of=amount_of, facts=_facts(run)))
+    out.print(summary_view(run.tally, run.checks, run.quotes, name_of=name_of, amount_of=amount_of, facts=_facts(run)))
     return run
+
+
+def _provider_shares(config: Config) -> list[ProviderShare]:
+    """Ask the running quote core about its external providers; none where it does not answer any more."""
+    from pipeline.cli.providers import provider_page, read_page
+    from pipeline.demo.quotes import ProviderShare
+
+    try:
+        rows, _totals = read_page(provider_page(config))
+    except Failure:
+        return []
+    return [ProviderShare(row.provider, row.requests, row.good, sum(row.bad.values()), row.state) for row in rows]
 
 
 def _headline(run: Run) -> str:
@@ -146,5 +163,6 @@ def _document(run: Run) -> dict[str, object]:
         "executions_by_status": dict(tally.results_by_status()),
         "net_profit": tally.net_profit(),
         "dead_letters": len(tally.dead_letters),
+        "quotes": asdict(run.quotes),
         "restarts": run.seen.restarts,
     }

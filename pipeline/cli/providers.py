@@ -13,6 +13,7 @@ import typer
 from pipeline import run_files
 from pipeline.cli import settings
 from pipeline.cli.output import JsonOption, print_json, print_line, print_table
+from pipeline.config import Config
 from pipeline.errors import BadData, ExitCode, Unreachable
 
 _WORKERS = ("quote_core", "quote_core-external")
@@ -51,7 +52,7 @@ class Totals:
 
 def providers(json: JsonOption = False) -> None:
     """Show the external quote providers."""
-    page = _page()
+    page = provider_page(settings.config())
     rows, totals = read_page(page)
     if json:
         print_json({"providers": [asdict(row) for row in rows], **asdict(totals)})
@@ -116,8 +117,12 @@ def _note(row: ProviderRow, name: str, labels: dict[str, str], value: float) -> 
             row.bad[labels["result"]] = int(value)
 
 
-def _page() -> str:
-    config = settings.config()
+def provider_page(config: Config) -> str:
+    """Return the page of metrics of the quote core that runs under a configuration.
+
+    Raises:
+        Unreachable: if none runs, or it does not answer.
+    """
     for worker in _WORKERS:
         entry = run_files.read(config, worker)
         if entry is None or not entry.url:

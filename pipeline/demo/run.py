@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.bus import Bus
 from pipeline.config import Config
+from pipeline.demo.quotes import ProviderShare, QuoteSummary, summarise
 from pipeline.demo.tally import Booked, Check, Tally, check_run
 from pipeline.demo.view import Seen
 from pipeline.ledger import LedgerError
@@ -45,6 +46,7 @@ class Run:
     started_s: float = 0.0
     elapsed_s: float = 0.0
     interrupted: bool = False
+    quotes: QuoteSummary = field(default_factory=QuoteSummary)
 
     @property
     def held(self) -> bool:
@@ -102,9 +104,15 @@ def _remove_abandoned(place: Path) -> None:
 
 
 async def run_demo(
-    config: Config, *, stop: asyncio.Event, on_start: Callable[[Run, Supervisor], None] = lambda _run, _supervisor: None
+    config: Config,
+    *,
+    stop: asyncio.Event,
+    on_start: Callable[[Run, Supervisor], None] = lambda _run, _supervisor: None,
+    providers: Callable[[Config], list[ProviderShare]] = lambda _config: [],
 ) -> Run:
     """Run everything until the market has ended and everything is settled, or until `stop` is set; then check it.
+
+    `providers` asks the running quote core about its external providers, before it is stopped.
 
     Raise Failure when it cannot be started; everything is stopped again then.
     """
@@ -126,6 +134,7 @@ async def run_demo(
         tasks = [asyncio.create_task(_follow(bus, run, stream, subject)) for stream, subject in _FOLLOWED]
         await _watch(bus, run)
         await _until_settled(run, supervisor, stop, pids)
+        run.quotes = summarise(config.shm_directory, await asyncio.to_thread(providers, supervisor.config))
     finally:
         pids |= _processes(supervisor)
         for task in tasks:

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.demo.quotes import QuoteSummary
 from pipeline.demo.tally import Check, Tally
 from pipeline.messages import WorkerHealth, enum_name
 from pipeline.supervisor import Event, State
@@ -198,8 +199,30 @@ def live_view(
     )
 
 
+def quotes_table(quotes: QuoteSummary) -> Table:
+    """Draw the quotes by confidence, and what each external provider was worth."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="quotes", title_justify="left")
+    table.add_column("source")
+    for title in ("asked", "good", "refused"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    bands = ", ".join(f"{count:,} {band.lower()}" for band, count in quotes.bands.most_common())
+    table.add_row("local", "", f"{sum(quotes.bands.values()):,}", f"{quotes.void:,}", f"{quotes.pools} pools: {bands}")
+    for share in quotes.providers:
+        style = "" if share.breaker == "closed" else "yellow"
+        about = Text(f"breaker {share.breaker}", style=style)
+        table.add_row(share.name, f"{share.asked:,}", f"{share.good:,}", f"{share.refused:,}", about)
+    return table
+
+
 def summary_view(
-    tally: Tally, checks: list[Check], *, name_of: NameOf, amount_of: AmountOf, facts: Mapping[str, str]
+    tally: Tally,
+    checks: list[Check],
+    quotes: QuoteSummary,
+    *,
+    name_of: NameOf,
+    amount_of: AmountOf,
+    facts: Mapping[str, str],
 ) -> RenderableType:
     """Draw the closing summary: what happened, and whether every invariant held."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="invariants", title_justify="left")
@@ -214,5 +237,5 @@ def summary_view(
     for key, value in facts.items():
         about.add_row(Text(key, style="dim"), value)
     middle: RenderableType = Columns([flow_table(tally), pnl_table(tally, name_of, amount_of)], padding=(0, 4))
-    parts = [about, middle, best_opportunities(tally, name_of, amount_of), table]
+    parts = [about, middle, best_opportunities(tally, name_of, amount_of), quotes_table(quotes), table]
     return Panel(Group(*parts), title="summary", title_align="left", box=box.ROUNDED, expand=False)

@@ -232,8 +232,6 @@ class Book:
 
     def _note_rate(self, value: PoolGrid, observed_ns: int) -> None:
         """Take over what a stake pool says its token is worth."""
-        if not hasattr(value.pool, "fair_rate"):
-            return
         fair = value.pool.fair_rate()
         if fair is not None:
             self.fair.set_rate(value.pool.token_a, fair[0], fair[1], observed_ns)

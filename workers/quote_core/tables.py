@@ -94,8 +94,6 @@ class Tables:
         written = self._pools.get(value.pool.address)
         if written is None:
             return
-        if not hasattr(self.internal, "refresh"):
-            return
         refresh = self.internal.refresh
         for entry, row, rating in zip(written.entries, value.grid, ratings, strict=True):
             if row[3]:
