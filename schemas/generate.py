@@ -1,5 +1,7 @@
 """Turn the schemas into code: `make schemas`.
 
+protoc compiles `proto/*.proto` into the messages and stubs of the gRPC service.
+
 flatc compiles every `*.fbs` of this folder twice: into its own Python accessors, and into a binary schema. Everything
 else is derived from the binary schema: the Rust definitions of the message classes, the module that exports them, and
 their type stubs.
@@ -19,6 +21,7 @@ from schemas.contract import Unsupported, merge
 
 HERE = Path(__file__).resolve().parent
 GENERATED = HERE.parent / "generated"
+PROTO = HERE.parent / "proto"
 
 
 def compile_schemas(flatc: str, schemas: Path, out: Path) -> list[r.Schema]:
@@ -32,6 +35,23 @@ def compile_schemas(flatc: str, schemas: Path, out: Path) -> list[r.Schema]:
             shutil.copyfile(path, out / path.name)
         subprocess.run([flatc, "-b", "--schema", "--bfbs-comments", "-o", scratch, *map(str, files)], check=True)
         return [r.read((Path(scratch) / f"{path.stem}.bfbs").read_bytes()) for path in files]
+
+
+def compile_proto(out: Path, proto: Path = PROTO) -> None:
+    """Run protoc over every gRPC interface: messages, their type stubs and service stubs into `out`."""
+    import grpc_tools
+    from grpc_tools import protoc
+
+    with tempfile.TemporaryDirectory() as scratch:
+        # The folder that protoc sees is called like the package, so that one generated module finds the other.
+        shutil.copytree(proto, Path(scratch) / "in" / "generated")
+        run = ["protoc", f"-I{scratch}/in", f"-I{Path(grpc_tools.__file__).parent / '_proto'}"]
+        run += [f"--{kind}_out={scratch}" for kind in ("python", "pyi", "grpc_python")]
+        files = sorted(str(path) for path in (Path(scratch) / "in" / "generated").glob("*.proto"))
+        if protoc.main([*run, *files]) != 0:
+            raise subprocess.CalledProcessError(1, "protoc")
+        for path in (Path(scratch) / "generated").iterdir():
+            shutil.copyfile(path, out / path.name)
 
 
 def find_flatc() -> str | None:
@@ -49,6 +69,7 @@ def generate(out: Path, schemas: Path = HERE, flatc: str | None = None) -> list[
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         compiled = compile_schemas(compiler, schemas, fresh)
+        compile_proto(fresh)
         whole = merge(compiled)
         (fresh / "__init__.py").touch()
         (fresh / "messages.rs").write_text(output.rust(whole))
@@ -77,7 +98,7 @@ def main() -> None:
             sys.exit("the schemas break the evolution rule (schemas/common.fbs):\n  " + "\n  ".join(broken))
         generate(GENERATED, flatc=compiler)
     except subprocess.CalledProcessError:
-        sys.exit("flatc refused the schemas, for the reason above")
+        sys.exit("flatc or protoc refused the schemas, for the reason above")
     except Unsupported as error:
         sys.exit(f"the schemas use what the codec does not know: {error}")
     evolution.BASELINE.write_text(evolution.dump(now))

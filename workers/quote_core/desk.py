@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from markets.routes import Route, RouteRefused, Step
@@ -324,8 +324,3 @@ def refused(asked: AskedPair, why: NotUnderstood) -> PairQuotes:
         problem=why.problem,
         detail=why.detail,
     )
-
-
-def directions_of(asked: Iterable[Asked]) -> frozenset[Direction]:
-    """Return every direction that answers depend on, both of each pair."""
-    return frozenset(direction for each in asked for direction in (each.direction, (each.token_out, each.token_in)))
