@@ -133,6 +133,10 @@ class Schedule:
         state.failures += 1
         state.not_before_ns = self._clock() + int(wait_s * NS_PER_S)
 
+    def under_way(self, pair: Pair) -> bool:
+        """Tell whether a pair is being asked for."""
+        return self._pairs[pair].under_way
+
     def age_s(self, pair: Pair) -> float | None:
         """Return the age of a pair's quote, or None where it has none."""
         return self._age(self._pairs[pair])

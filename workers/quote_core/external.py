@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from markets.providers.choose import Chosen, Pair
 from markets.providers.desk import Desk, Fetch, PairSaid, Said
 from markets.providers.fetch import Fetcher
 from markets.providers.provider import Provider
-from markets.providers.schedule import Due, Pace, Schedule
+from markets.providers.schedule import Pace, Schedule
 from markets.tokens import Registry, load_registry
 from pipeline import run_files
 from pipeline.config import Config
@@ -37,17 +37,24 @@ RUN_FILE = "simulated-providers"
 """Where the simulated providers say their address, in the run directory."""
 
 
-def external_part(context: WorkerContext, emit: Emit) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-    """Return what asks external providers, or nothing where none is to be asked.
+def open_external(context: WorkerContext, emit: Emit) -> ExternalPart | None:
+    """Return what asks external providers, or None where none is to be asked.
 
     Raises:
-        UsageFailure: if the configuration names a pair that is not known, or an amount that is not quoted locally.
+        UsageFailure: if the configuration names a pair that is not known, or an amount that is not quoted locally, or
+            wants real quotes beside a market that is not.
     """
-    if not context.config.external.enabled:
-        return {}
+    config = context.config
+    if not config.external.enabled:
+        return None
+    if config.external.source == "live" and config.quote_core.source != "rpc":
+        raise UsageFailure(
+            'external.source = "live" asks about the real market, and quote_core.source names another one',
+            'set quote_core.source = "rpc", or external.source = "simulated", or external.enabled = false',
+        )
     part = ExternalPart(context, emit, load_registry())
     context.health.collectors.append(ExternalMetrics(part.desk, part.schedule, part.names).collect)
-    return {"external": part.run}
+    return part
 
 
 @dataclass(slots=True)
@@ -90,6 +97,12 @@ class ExternalPart:
         self._listening = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._address = ""
+        self._running = False
+        self._by_question = {
+            (ask.token_in, ask.token_out, ask.amount_in): pair
+            for pair in self.names
+            for ask in (pair.forward, pair.reverse)
+        }
 
     async def run(self) -> None:
         """Listen to the market and ask, until cancelled."""
@@ -100,11 +113,33 @@ class ExternalPart:
         try:
             async with Fetcher() as fetcher:
                 self._fetch.to = fetcher
+                self._running = True
                 await self._ask_for_ever()
         finally:
+            self._running = False
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def ask_now(self, token_in: str, token_out: str, amount_in: int) -> bool:
+        """Begin asking for a pair because somebody waits for it; return whether it is under way.
+
+        It is not where the pair or the amount is none that is asked for, where its quote is fresh, or where the limits
+        do not allow it now.
+        """
+        pair = self._by_question.get((token_in, token_out, amount_in))
+        if pair is None or not self._running or not self._address:
+            return False
+        if self.schedule.under_way(pair):
+            return True
+        age_s = self.schedule.age_s(pair)
+        if age_s is not None and age_s < self.context.config.external.fast_ttl_s:
+            self._count_hit(pair.forward if pair.forward.token_in == token_in else pair.reverse)
+            return False
+        chosen = self.desk.take(pair, urgent=True)
+        if chosen is not None:
+            self._begin(pair, chosen)
+        return chosen is not None
 
     async def _ask_for_ever(self) -> None:
         looked = 0.0
@@ -117,7 +152,7 @@ class ExternalPart:
                 for due in self.schedule.due():
                     chosen = self.desk.take(due.pair, urgent=due.urgent)
                     if chosen is not None:
-                        self._begin(due, chosen)
+                        self._begin(due.pair, chosen)
             await asyncio.sleep(TICK_S)
 
     def _find_providers(self) -> None:
@@ -154,9 +189,9 @@ class ExternalPart:
                 self.desk.cache.hit(state.name, ask)
                 return
 
-    def _begin(self, due: Due, chosen: Chosen) -> None:
-        self.schedule.begin(due.pair)
-        task = asyncio.create_task(self._ask(due.pair, chosen))
+    def _begin(self, pair: Pair, chosen: Chosen) -> None:
+        self.schedule.begin(pair)
+        task = asyncio.create_task(self._ask(pair, chosen))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from markets.oracle.fair import FairValues, Limits
 from markets.tokens import load_registry
 from pipeline.context import WorkerContext
-from pipeline.errors import Failure
+from pipeline.errors import Failure, Unreachable
 from pipeline.messages import OraclePrice
 from pipeline.quoting_sections import OracleSection
 from workers.quote_core.aggregator import NS_PER_S, Aggregator, Changed, Terms
 from workers.quote_core.book import Book
-from workers.quote_core.external import external_part
+from workers.quote_core.external import ExternalPart, open_external
 from workers.quote_core.local import StreamSource
 from workers.quote_core.metrics import QuoteMetrics
-from workers.quote_core.parts import Emit, Value, to_messages
+from workers.quote_core.oracle import Account, OraclePart
+from workers.quote_core.parts import Value, to_messages
 from workers.quote_core.remote import RemoteSource
 from workers.quote_core.route_store import RouteStore, open_route_store
 from workers.quote_core.rpc_source import RpcSource
+from workers.quote_core.served.parts import Served
 from workers.quote_core.tables import Tables, open_tables
 from workers.quote_core.telling import Teller
 
@@ -64,6 +66,9 @@ class QuoteCore:
         self.routes: RouteStore | None = None
         self.aggregator: Aggregator | None = None
         self.source: StreamSource | RpcSource | RemoteSource | None = None
+        self.external: ExternalPart | None = None
+        self.oracle: OraclePart | None = None
+        settings = context.config.quote_core
         self._parts: dict[str, Run] = {}
         if self._has("aggregator"):
             self.tables = open_tables(context.config, self.registry)
@@ -73,14 +78,37 @@ class QuoteCore:
             self._parts["routes"] = self.routes.run
         emit = self._take if self.aggregator is not None else self._publish
         if self._has("local"):
-            pools = RpcSource if context.config.quote_core.source == "rpc" else StreamSource
+            pools = RpcSource if settings.source == "rpc" else StreamSource
             self._parts["local"] = lambda: self._run_source(pools(context, emit))
         elif self._has("aggregator"):
             self._parts["remote"] = lambda: self._run_source(RemoteSource(context, emit))
+        if self._has("local"):
+            self.oracle = OraclePart(context, emit, self._read_accounts if settings.source == "rpc" else None)
+            if self.oracle.asks:
+                self._parts["oracle"] = self.oracle.run
         if self._has("external"):
-            self._parts |= external_parts(context, emit)
+            self.external = open_external(context, emit)
+            if self.external is not None:
+                self._parts["external"] = self.external.run
+        if self._has("aggregator"):
+            self._parts |= self._serve()
         self.metrics = QuoteMetrics(self)
         context.health.collectors.append(self.metrics.collect)
+
+    async def _read_accounts(self, addresses: Sequence[str]) -> Sequence[Account | None]:
+        """Read accounts through the source's connection to the chain."""
+        if not isinstance(self.source, RpcSource):
+            raise Unreachable("the local part has not begun", "it is asked again")
+        return await self.source.read_accounts(addresses)
+
+    def _serve(self) -> dict[str, Run]:
+        """Return the parts that serve quotes to others."""
+        served = Served(self.context, lambda: self.aggregator, self.registry, self.routes)
+        if self.external is not None:
+            served.desk.ask_external = self.external.ask_now
+        assert self.aggregator is not None
+        self.aggregator.on_changed.append(served.on_changed)
+        return dict(served.parts())
 
     async def run(self) -> None:
         """Run every part, each for itself, until told to stop."""
@@ -209,8 +237,3 @@ def oracle_limits(settings: OracleSection) -> Limits:
         max_interval_bps=settings.max_interval_bps,
         rate_max_age_ns=int(settings.rate_max_age_s * NS_PER_S),
     )
-
-
-def external_parts(context: WorkerContext, emit: Emit) -> dict[str, Run]:
-    """Return what asks the outside world: nothing where nothing of it is configured."""
-    return external_part(context, emit)
