@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from localnet.barrier import Barrier
 from localnet.market import Engine, offline_engine
 from localnet.publication import HeldState, Publication
 from localnet.recorded import load_recorded
+from localnet.served import ServedChain
 from localnet.world import Advance, World, begin, resume
 from markets.tokens import load_registry
 from pipeline._core import Pool
@@ -48,6 +49,17 @@ async def run(context: WorkerContext) -> None:
     for subject in LISTENED:
         await context.bus.watch(subject, market.on_message)
     await market.open()
+    try:
+        await market.serve()
+        await trade(market)
+    finally:
+        if market.served is not None:
+            await market.served.stop()
+
+
+async def trade(market: Market) -> None:
+    """Go on from slot to slot until the market has closed."""
+    context = market.context
     while not market.over:
         await market.settle()
         if not market.finished:
@@ -70,6 +82,8 @@ class Market:
         self.world: World = begin(self.engine, self.pools, first_slot=self.base_slot + 1, slot_ms=settings.slot_ms)
         self.publication = Publication(context.name)
         self.barrier = Barrier(context.config.executor.paper_landing_slots)
+        self.served: ServedChain | None = None
+        self.publishes = context.config.localnet.publish
         self.differing = 0
         self._heard = asyncio.Event()
         self._reported = False
@@ -83,7 +97,7 @@ class Market:
     @property
     def finished(self) -> bool:
         """Tell whether the market is closed and nothing is under way any more."""
-        return self.world.closing and self.barrier.idle
+        return self.world.closing and (self.barrier.idle or not self.publishes)
 
     @property
     def over(self) -> bool:
@@ -137,6 +151,10 @@ class Market:
     async def open(self) -> None:
         """Take the market up where it was left, or begin a new one."""
         bus = self.context.bus
+        if not self.publishes:
+            # What stands on MARKET_DATA is what the quote core read of an earlier chain.
+            await self._begin_after([])
+            return
         changes = await bus.last("market_data.pool_change.>")
         keyframes = await bus.last("market_data.pool.>")
         slots = [message for _, message in await bus.last("market_data.slot") if isinstance(message, SlotUpdate)]
@@ -156,11 +174,25 @@ class Market:
             await self._catch_up(resuming=True)
             self.context.log.info("market resumed", slot=resumed.slot, pools=len(resumed.pools))
             return
-        # A market that repeats the slots of an earlier one has the same ids, and is taken for a repeat: begin after it.
-        known = [message for subject in KEPT for _, message in await bus.last(subject)]
-        after = max(self.base_slot, *(int(getattr(message, "slot", 0)) for message in [*slots, *known]), 0)
         if states or slots:
             await bus.js.purge_stream("MARKET_DATA")
+        await self._begin_after(slots)
+
+    async def serve(self) -> None:
+        """Serve the world as a chain, where that is wanted."""
+        section = self.context.config.localnet
+        if section.rpc_nodes:
+            self.served = ServedChain(section, load_registry(), self.world)
+            self.context.log.info("simulated nodes", addresses=await self.served.start())
+
+    async def _begin_after(self, slots: Sequence[SlotUpdate]) -> None:
+        """Begin a new market.
+
+        One that repeats the slots of an earlier one has the same ids, and is taken for a repeat: begin after it.
+        """
+        bus = self.context.bus
+        known = [message for subject in KEPT for _, message in await bus.last(subject)]
+        after = max(self.base_slot, *(int(getattr(message, "slot", 0)) for message in [*slots, *known]), 0)
         self.base_slot = after
         self.world = begin(self.engine, self.pools, first_slot=after + 1, slot_ms=self.settings.slot_ms)
         self.context.log.info("market begins", slot=after + 1, pools=len(self.pools), source=self.settings.source)
@@ -182,7 +214,10 @@ class Market:
                 "fills came out otherwise than reported", slot=advance.slot, fills=len(advance.differing)
             )
         self.barrier.begin(advance.slot)
-        await self._publish(advance, everything=everything)
+        if self.served is not None:
+            self.served.tell(self.world, advance.changed)
+        if self.publishes:
+            await self._publish(advance, everything=everything)
 
     async def _publish(self, advance: Advance, *, everything: bool) -> None:
         now = self.context.clock()
@@ -237,7 +272,13 @@ class Market:
     # The lockstep
 
     async def settle(self) -> None:
-        """Wait until the workers have settled the slot, or the wait has been long enough."""
+        """Wait until the workers have settled the slot, or the wait has been long enough.
+
+        A chain waits for nobody: where only its nodes tell of it, neither does this.
+        """
+        if not self.publishes:
+            await asyncio.sleep(0)
+            return
         loop = asyncio.get_running_loop()
         begun = loop.time()
         looked = begun

@@ -55,8 +55,8 @@ class RpcPublication:
         accounts = {account[0]: account for account in read.accounts}
         told = self._told.get(read.address)
         if told is None or self.due(read.address, now_ns) or told.accounts.keys() != accounts.keys():
-            # The same state may be told again after minutes: it is another message.
-            id_ = deterministic_id("pool-keyframe", read.address, read.slot, observed.write_version, now_ns)
+            # Told again after a while it is the same message: what builds on the first builds on this one.
+            id_ = deterministic_id("pool-keyframe", read.address, read.slot, observed.write_version)
             self._told[read.address] = _Told(id_, accounts, now_ns)
             return self._message(observed, id_, "", now_ns, list(accounts.values()))
         id_ = deterministic_id("pool-change", read.address, read.slot, observed.write_version)

@@ -34,7 +34,7 @@ from workers.quote_core.rpc_publication import Observed, RpcPublication
 
 LOOK_S = 1.0
 AGAIN_S = 2.0
-"""Pause before the chain is looked at again where a look found no pool at all."""
+"""First pause before pools are looked for again where some questions had no answer; doubles."""
 NS_PER_MS = 1_000_000
 
 
@@ -169,11 +169,12 @@ class RpcSource:
             clock=self.context.clock,
         )
         looked = await finder.begin(chain)
-        self._take_over(watcher, looked)
+        wait_s = AGAIN_S
         while True:
-            await asyncio.sleep(finder.due_in_s if looked.found.pools else AGAIN_S)
-            looked = await finder.look(chain)
             self._take_over(watcher, looked)
+            wait_s = wait_s * 2 if looked.found.failed else AGAIN_S
+            await asyncio.sleep(min(finder.due_in_s, wait_s / 2) if looked.found.failed else finder.due_in_s)
+            looked = await finder.look(chain)
 
     def _take_over(self, watcher: Watcher, looked: Looked) -> None:
         log, changes = self.context.log, looked.changes

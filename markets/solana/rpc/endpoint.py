@@ -116,6 +116,7 @@ class Endpoint:
         self.chain: str | None = None
         """Genesis hash of the chain it serves, once known."""
         self.other_chain = False
+        self.looks = 0
         self._clock = clock
         self._outcomes: deque[bool] = deque(maxlen=100)
         self._unsupported: dict[str, int] = {}

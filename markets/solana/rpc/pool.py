@@ -29,6 +29,8 @@ from markets.solana.rpc.slots import SlotBoard
 from markets.solana.rpc.transport import post
 
 T = TypeVar("T")
+# An endpoint is asked for its chain at every so many looks, even where nothing speaks for another one.
+_LOOKS_PER_CHAIN = 15
 
 
 class RpcPool:
@@ -266,20 +268,22 @@ class RpcPool:
             await asyncio.sleep(interval_s)
 
     async def _look(self, endpoint: Endpoint) -> None:
+        """Ask for the slot; for the chain too, where it may be another one than it was."""
         before = self.slots.slot(endpoint.host)
         asked = _Asked("getSlot", [{"commitment": self.settings.commitment}], slot_number, 0, self.settings.timeout_s)
         try:
             if not endpoint.take():
                 return
             slot = await self._attempt(endpoint, asked)
-            if not self.slots.note(endpoint.host, slot) or slot < before or endpoint.chain is None:
-                # Another chain has other slots; a node that was started anew may be one of another chain.
-                if not endpoint.take():
-                    return
-                chain = await self._attempt(endpoint, _Asked("getGenesisHash", [], _text, 0, self.settings.timeout_s))
-                if chain != endpoint.chain:
-                    self.slots.forget(endpoint.host)
-                endpoint.chain = chain
+            # Another chain has other slots; a node that was started anew may be one of another chain.
+            suspect = not self.slots.note(endpoint.host, slot) or slot < before or endpoint.chain is None
+            endpoint.looks += 1
+            if (not suspect and endpoint.looks % _LOOKS_PER_CHAIN) or not endpoint.take():
+                return
+            chain = await self._attempt(endpoint, _Asked("getGenesisHash", [], _text, 0, self.settings.timeout_s))
+            if chain != endpoint.chain:
+                self.slots.forget(endpoint.host)
+            endpoint.chain = chain
         except (AttemptFailed, Refused):
             return  # noted where it happened
 
