@@ -9,6 +9,7 @@ pub mod info;
 pub mod marinade;
 mod meteora_dlmm;
 pub mod python;
+pub mod raydium_clmm;
 pub mod raydium_cpmm;
 pub mod raydium_v4;
 pub mod snapshot;

@@ -14,19 +14,17 @@ use super::error::{QuoteError, Refused};
 use super::info::Info;
 use super::snapshot::{Reader, Writer};
 use super::token::TransferFee;
-use super::{
-    Clock, Movement, Order, marinade, meteora_dlmm, raydium_cpmm, raydium_v4, spl_stake_pool,
-    whirlpool,
-};
+use super::{Clock, Movement, Order};
 
 /// Every venue that pools are read from.
 pub const FAMILIES: &[Family] = &[
-    whirlpool::FAMILY,
-    raydium_v4::FAMILY,
-    raydium_cpmm::FAMILY,
-    meteora_dlmm::FAMILY,
-    spl_stake_pool::FAMILY,
-    marinade::FAMILY,
+    super::whirlpool::FAMILY,
+    super::raydium_v4::FAMILY,
+    super::raydium_cpmm::FAMILY,
+    super::raydium_clmm::FAMILY,
+    super::meteora_dlmm::FAMILY,
+    super::spl_stake_pool::FAMILY,
+    super::marinade::FAMILY,
 ];
 
 /// Program family of a pool, numbered as in the schemas.

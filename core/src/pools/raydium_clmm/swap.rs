@@ -1,0 +1,198 @@
+//! The swap loop of a CLMM pool: from initialized tick to initialized tick, as far as the ticks are known.
+
+use super::RaydiumClmm;
+use super::step;
+use super::tick_math::{MAX_SQRT_PRICE, MIN_SQRT_PRICE, tick_of_sqrt_price};
+use crate::pools::error::{QuoteError, quote_error, too_small};
+
+/// No transaction has the compute budget for this many.
+const MOST_STEPS: u32 = 4_096;
+
+/// What a swap asks for, transfer fees aside.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub zero_for_one: bool,
+    /// Given when `exact_in`, else taken.
+    pub amount: u64,
+    pub exact_in: bool,
+    /// Price not to pass; 0 for none, which also means that the whole order must be filled.
+    pub sqrt_price_limit: u128,
+}
+
+/// What a swap did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub amount_in: u64,
+    pub amount_out: u64,
+    pub fee_amount: u64,
+    pub sqrt_price: u128,
+    pub tick: i32,
+    pub liquidity: u128,
+    pub ticks_crossed: u32,
+}
+
+/// What else a swap writes into the accounts; followed only when they will be written.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    pub protocol_fee: u64,
+    pub fund_fee: u64,
+    /// Global fee growth of the token given.
+    pub fee_growth: u128,
+    /// Initialized ticks crossed, with the fee growth of the token given at the crossing.
+    pub crossings: Vec<(i32, u128)>,
+}
+
+/// Run an order against a pool.
+pub fn run(
+    pool: &RaydiumClmm,
+    order: Order,
+    mut trace: Option<&mut Trace>,
+) -> Result<Outcome, QuoteError> {
+    let zero_for_one = order.zero_for_one;
+    if order.amount == 0 {
+        return Err(too_small("zero_amount_specified"));
+    }
+    let limit = match (order.sqrt_price_limit, zero_for_one) {
+        (0, true) => MIN_SQRT_PRICE + 1,
+        (0, false) => MAX_SQRT_PRICE - 1,
+        (limit, _) => limit,
+    };
+    let ahead = if zero_for_one {
+        limit < pool.sqrt_price && limit > MIN_SQRT_PRICE
+    } else {
+        limit > pool.sqrt_price && limit < MAX_SQRT_PRICE
+    };
+    if !ahead {
+        return Err(quote_error("sqrt_price_limit_overflow"));
+    }
+    let mut remaining = order.amount;
+    let mut calculated = 0u64;
+    let mut fee_amount = 0u64;
+    let mut price = pool.sqrt_price;
+    let mut tick = pool.tick;
+    let mut liquidity = pool.liquidity;
+    let mut ticks_crossed = 0;
+    let mut steps = 0;
+    // Ticks at or below the current one: the next to the left is the last of them, the next to the right follows.
+    let mut below = pool.ticks.partition_point(|entry| entry.index <= tick);
+
+    while remaining > 0 && price != limit {
+        steps += 1;
+        if steps > MOST_STEPS {
+            return Err(quote_error("too_many_steps"));
+        }
+        // The program steps towards an initialized tick or not at all.
+        let (next, edge) = if zero_for_one {
+            let next = below.checked_sub(1).and_then(|at| pool.ticks.get(at));
+            (next, pool.lower)
+        } else {
+            (pool.ticks.get(below), pool.upper)
+        };
+        let Some(next) = next else {
+            return Err(quote_error(edge.reason.name()));
+        };
+        let target = if zero_for_one {
+            limit.max(next.sqrt_price)
+        } else {
+            limit.min(next.sqrt_price)
+        };
+        let step = step::compute(
+            remaining,
+            pool.trade_fee_rate,
+            liquidity,
+            price,
+            target,
+            order.exact_in,
+            zero_for_one,
+        )?;
+        const OVERFLOW: QuoteError = quote_error("calculate_overflow");
+        let paid = step
+            .amount_in
+            .checked_add(step.fee_amount)
+            .ok_or(OVERFLOW)?;
+        let (used, gained) = if order.exact_in {
+            (paid, step.amount_out)
+        } else {
+            (step.amount_out, paid)
+        };
+        remaining = remaining.checked_sub(used).ok_or(OVERFLOW)?;
+        calculated = calculated.checked_add(gained).ok_or(OVERFLOW)?;
+        // Part of what was paid, or of what was given.
+        fee_amount = fee_amount.checked_add(step.fee_amount).ok_or(OVERFLOW)?;
+        if let Some(trace) = trace.as_deref_mut() {
+            trace.add_fee(pool, step.fee_amount, liquidity)?;
+        }
+        if step.next_price == next.sqrt_price {
+            if next.orders {
+                return Err(quote_error("limit_orders"));
+            }
+            liquidity = cross(liquidity, next.liquidity_net, zero_for_one)?;
+            ticks_crossed += 1;
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.crossings.push((next.index, trace.fee_growth));
+            }
+            if zero_for_one {
+                below -= 1;
+                tick = next.index - 1;
+            } else {
+                below += 1;
+                tick = next.index;
+            }
+        } else if step.next_price != price {
+            tick = tick_of_sqrt_price(step.next_price);
+        }
+        price = step.next_price;
+    }
+
+    if remaining > 0 && order.sqrt_price_limit == 0 {
+        return Err(quote_error("partial_fill_error"));
+    }
+    let moved = order.amount - remaining;
+    let (amount_in, amount_out) = if order.exact_in {
+        (moved, calculated)
+    } else {
+        (calculated, moved)
+    };
+    if amount_in == 0 || amount_out == 0 {
+        return Err(too_small("too_small_input_or_output_amount"));
+    }
+    Ok(Outcome {
+        amount_in,
+        amount_out,
+        fee_amount,
+        sqrt_price: price,
+        tick,
+        liquidity,
+        ticks_crossed,
+    })
+}
+
+/// Liquidity on the far side of a tick.
+fn cross(liquidity: u128, net: i128, zero_for_one: bool) -> Result<u128, QuoteError> {
+    let magnitude = net.unsigned_abs();
+    if (net < 0) == zero_for_one {
+        liquidity
+            .checked_add(magnitude)
+            .ok_or(quote_error("liquidity_add_value_err"))
+    } else {
+        liquidity
+            .checked_sub(magnitude)
+            .ok_or(quote_error("liquidity_sub_value_err"))
+    }
+}
+
+impl Trace {
+    fn add_fee(&mut self, pool: &RaydiumClmm, fee: u64, liquidity: u128) -> Result<(), QuoteError> {
+        // Rates are at most a million together, so neither share is more than the fee.
+        let share = |rate: u32| (u128::from(fee) * u128::from(rate) / 1_000_000) as u64;
+        let (protocol, fund) = (share(pool.protocol_fee_rate), share(pool.fund_fee_rate));
+        const OVERFLOW: QuoteError = quote_error("calculate_overflow");
+        let to_positions = fee - protocol - fund;
+        self.protocol_fee = self.protocol_fee.checked_add(protocol).ok_or(OVERFLOW)?;
+        self.fund_fee = self.fund_fee.checked_add(fund).ok_or(OVERFLOW)?;
+        if let Some(growth) = (u128::from(to_positions) << 64).checked_div(liquidity) {
+            self.fee_growth = self.fee_growth.wrapping_add(growth);
+        }
+        Ok(())
+    }
+}
