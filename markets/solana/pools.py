@@ -7,6 +7,8 @@ a swap. A state that can not be quoted to the last unit is refused (`PoolRefused
   (mints where a token charges transfer fees). A tick array that is not given is taken not to exist on chain.
 - Raydium AMM v4: the pool and both vaults.
 - Raydium CPMM: the pool, its configuration and both vaults; mints where a token charges transfer fees.
+- Raydium CLMM: the pool, its configuration and its tick arrays around the price, its bitmap extension where the price
+  is far from one; mints where a token charges transfer fees. A quote that needs a tick array not given fails.
 - SPL stake pool: the pool and its reserve, with its lamports; the manager's fee account optionally.
 - Marinade: the state and both legs of its liquidity pool, the SOL leg with its lamports; treasury and mint optionally.
 

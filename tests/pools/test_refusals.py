@@ -69,7 +69,7 @@ def test_common_refusals(protocol: int, accounts: list[Raw]) -> None:
 
 def test_unknown_protocol() -> None:
     assert refusal(0, RAY) == "unknown_protocol"
-    assert refusal(4, RAY) == "unknown_protocol"
+    assert refusal(200, RAY) == "unknown_protocol"
     assert refusal(-1, RAY) == "unknown_protocol"
 
 

@@ -198,7 +198,12 @@ impl RaydiumClmm {
                 &mut self.upper
             }) = edge;
         }
-        if self.lower.tick > self.tick && self.lower.reason != Reason::Exhausted {
+        // Beyond its array's last tick, a price needs that array on one side only.
+        let last_of_home = home * span + span - i32::from(self.tick_spacing);
+        if self.lower.reason != Reason::Exhausted
+            && self.lower.tick > self.tick
+            && self.tick < last_of_home
+        {
             return refuse(
                 "missing_account",
                 format!(
