@@ -53,12 +53,16 @@ class PoolModel:
     """... for this many of token A."""
     noise_lamports: int
     """Largest ordinary noise trade, worth in lamports."""
+    flipped: bool = False
+    """True where token A is the pair's quote token: the pair's price is that of B in A."""
 
     def value(self, amount: int, *, is_a: bool, shift: int) -> int:
         """Return what an amount of one of the pool's tokens is worth in the other, at the fair price."""
-        if is_a:
-            return amount * self.fair_b * (PPM + shift) // (self.fair_a * PPM)
-        return amount * self.fair_a * PPM // (self.fair_b * (PPM + shift))
+        given, taken = (self.fair_a, self.fair_b) if is_a else (self.fair_b, self.fair_a)
+        if is_a is self.flipped:
+            # Given is the pair's quote token, and the shift is of the price in it.
+            return amount * taken * PPM // (given * (PPM + shift))
+        return amount * taken * (PPM + shift) // (given * PPM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +193,13 @@ def offline_engine(registry: Registry, seed: int, temper: Temper | None = None) 
     for listing, made in zip(listings(registry), genesis(registry, seed), strict=True):
         pool = Pool.parse(_PROTOCOLS[made.venue], made.address, list(made.accounts), 0, 0, 0)
         quote_units, base_units = fair_price(made.pair)
-        fair_b, fair_a = (quote_units, base_units) if pool.token_a == made.pair.base.mint else (base_units, quote_units)
+        flipped = pool.token_a != made.pair.base.mint
+        fair_b, fair_a = (base_units, quote_units) if flipped else (quote_units, base_units)
         # A usual noise trade moves a concentrated pool by up to 10 basis points and a constant product by up to 40.
         reach = listing.depth * LAMPORTS_PER_SOL
         noise = reach * 10 if listing.venue == "whirlpool" else reach // 500
         pools[made.address] = pool
-        models[made.address] = PoolModel(made.address, made.pair, fair_b, fair_a, noise)
+        models[made.address] = PoolModel(made.address, made.pair, fair_b, fair_a, noise, flipped)
     return Engine(seed, models, temper or Temper()), pools
 
 
