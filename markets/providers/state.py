@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,15 +71,17 @@ class ProviderState:
     @property
     def tokens(self) -> int:
         """Return how many requests the limit allows now."""
-        left = 0
-        while left < self.bucket.burst and self.bucket.wait_s(left + 1) <= 0:
-            left += 1
-        return left
+        # Waiting times grow with the number of tokens.
+        return bisect_left(range(1, self.bucket.burst + 1), True, key=lambda n: self.bucket.wait_s(n) > 0)
 
     @property
     def capacity(self) -> int:
-        """Return how many requests may be made now. Both directions of a pair are one trial of an open breaker."""
-        return self.tokens if self.breaker.ready else 0
+        """Return how many of a pair's two requests may be made now. Both are one trial of an open breaker."""
+        if not self.breaker.ready:
+            return 0
+        if self.bucket.burst >= 2 and self.bucket.wait_s(2) <= 0:
+            return 2
+        return 1 if self.bucket.wait_s(1) <= 0 else 0
 
     @property
     def trial_due(self) -> bool:
