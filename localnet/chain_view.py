@@ -60,7 +60,8 @@ def mint_account(decimals: int, token_program: str) -> ChainAccount:
 
 def genesis_hash(market: str) -> str:
     """Return what the simulated chain calls its genesis: another market is another chain."""
-    return base58.b58encode(hashlib.sha256(f"simulated/{market}".encode()).digest()).decode()
+    name: str = base58.b58encode(hashlib.sha256(f"simulated/{market}".encode()).digest()).decode()
+    return name
 
 
 class ChainView:

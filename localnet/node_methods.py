@@ -171,6 +171,8 @@ def _filter(given: object) -> Callable[[bytes], bool]:
     if not isinstance(compare, dict) or not isinstance(compare.get("offset"), int):
         raise invalid("filter")
     text, offset = compare.get("bytes"), compare["offset"]
+    if not isinstance(text, str):
+        raise invalid("memcmp")
     try:
         decode = base64.b64decode if compare.get("encoding") == "base64" else base58.b58decode
         wanted: bytes = decode(text)
