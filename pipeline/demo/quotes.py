@@ -27,7 +27,7 @@ class QuoteSummary:
     """The quote core at the end of a run."""
 
     pools: int = 0
-    bands: Counter[str] = field(default_factory=Counter)
+    bands: dict[str, int] = field(default_factory=dict)
     """Quotes computed here, by what their confidence allows."""
     void: int = 0
     external: int = 0
@@ -41,7 +41,7 @@ def summarise(directory: Path, providers: Iterable[ProviderShare]) -> QuoteSumma
     internal = _entries(directory / QUOTES_INTERNAL)
     found.pools = len({entry.pool for entry in internal if not entry.void})
     found.void = sum(entry.void for entry in internal)
-    found.bands.update(ConfidenceBand(entry.band).name for entry in internal if not entry.void)
+    found.bands = dict(Counter(ConfidenceBand(entry.band).name for entry in internal if not entry.void).most_common())
     found.external = sum(not entry.void for entry in _entries(directory / QUOTES_EXTERNAL))
     return found
 

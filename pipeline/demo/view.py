@@ -206,7 +206,7 @@ def quotes_table(quotes: QuoteSummary) -> Table:
     for title in ("asked", "good", "refused"):
         table.add_column(title, justify="right")
     table.add_column("")
-    bands = ", ".join(f"{count:,} {band.lower()}" for band, count in quotes.bands.most_common())
+    bands = ", ".join(f"{count:,} {band.lower()}" for band, count in quotes.bands.items())
     table.add_row("local", "", f"{sum(quotes.bands.values()):,}", f"{quotes.void:,}", f"{quotes.pools} pools: {bands}")
     for share in quotes.providers:
         style = "" if share.breaker == "closed" else "yellow"
