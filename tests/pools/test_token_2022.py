@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,6 +123,57 @@ def test_vaults_whose_mint_must_be_known_are_refused() -> None:
     with pytest.raises(PoolRefused):
         whirlpool(charging)
     assert whirlpool(plain)[0].info()["transfer_fees"] == (None, None)
+
+
+def extension(number: int, body: bytes = b"") -> bytes:
+    return struct.pack("<HH", number, len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("extensions", "reason"),
+    [
+        (extension(14, bytes(32) + b"\x07" * 32), "transfer_hook"),
+        (extension(26, b"\x07" * 32 + b"\x01"), "paused"),
+        (extension(9), "non_transferable"),
+        (extension(6, b"\x02"), "frozen_by_default"),
+        (extension(29, bytes(8)), "unknown_extension"),
+        (extension(2, bytes(8)), "unknown_extension"),
+        (extension(14, bytes(40)), "short_data"),
+    ],
+)
+def test_mints_that_have_more_say_are_refused(extensions: bytes, reason: str) -> None:
+    for before in (b"", fee_config(25, 1_000), extension(18, bytes(64))):
+        mint = mint_account(MINT_B, owner=TOKEN_2022, extensions=before + extensions)
+        with pytest.raises(PoolRefused) as caught:
+            whirlpool(mint)
+        assert caught.value.reason == reason
+
+
+def test_extensions_that_move_nothing_are_passed() -> None:
+    harmless = b"".join(
+        [
+            extension(14, b"\x07" * 32 + bytes(32)),  # an authority that may set a hook, and none set
+            extension(26, b"\x07" * 32 + b"\x00"),
+            extension(6, b"\x01"),
+            extension(10, bytes(52)),
+            extension(12, bytes(32)),
+            extension(18, bytes(64)),
+            extension(19, b"any length"),
+            fee_config(25, 1_000),
+        ]
+    )
+    pool, _ = whirlpool(mint_account(MINT_A, owner=TOKEN_2022, extensions=harmless))
+    assert pool.info()["transfer_fees"] == ((25, 1_000), None)
+
+
+@pytest.mark.parametrize("number", [2, 15, 27])
+def test_a_vault_tells_that_its_mint_must_be_given(number: int) -> None:
+    vault = token_account(VAULT_A, MINT_A, 10**12, owner=TOKEN_2022, extensions=extension(number, bytes(8)))
+    with pytest.raises(PoolRefused) as caught:
+        whirlpool(vault)
+    assert caught.value.reason == "missing_account"
+    plain = mint_account(MINT_A, owner=TOKEN_2022)
+    assert whirlpool(vault, plain)[0].info()["transfer_fees"] == (None, None)
 
 
 def test_broken_extensions_are_refused() -> None:

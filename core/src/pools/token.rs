@@ -12,8 +12,15 @@ const BALANCE: usize = 64;
 const STATE: usize = 108;
 const FROZEN: u8 = 2;
 const MINT_INITIALIZED: usize = 45;
+/// Extensions by their numbers in spl-token-2022.
 const TRANSFER_FEE_CONFIG: u16 = 1;
 const TRANSFER_FEE_AMOUNT: u16 = 2;
+const DEFAULT_ACCOUNT_STATE: u16 = 6;
+const NON_TRANSFERABLE: u16 = 9;
+const TRANSFER_HOOK: u16 = 14;
+const TRANSFER_HOOK_ACCOUNT: u16 = 15;
+const PAUSABLE: u16 = 26;
+const PAUSABLE_ACCOUNT: u16 = 27;
 const WHOLE: u128 = 10_000;
 
 /// The transfer fee of one epoch.
@@ -119,8 +126,8 @@ pub fn check_companions(
 
 /// The fee that a transfer of `mint` costs in this epoch.
 ///
-/// Known from the mint. Without it a vault tells whether there is such a fee: a Token-2022 account keeps withheld
-/// fees in an extension that exists exactly when its mint charges them. Without both the mint is taken to be plain.
+/// Known from the mint. Without it a vault tells whether the mint must be seen: a Token-2022 account has extensions of
+/// its own for mints that charge fees, call a hook or can be paused. Without both the mint is taken to be plain.
 pub fn transfer_fee_of(
     accounts: &[Account],
     mint: Pubkey,
@@ -133,12 +140,15 @@ pub fn transfer_fee_of(
     }
     if let Some(account) = find(vault)
         && is_token_2022(account)?
-        && extension(&account.data, 2, TRANSFER_FEE_AMOUNT)?.is_some()
     {
-        return refuse(
-            "missing_account",
-            format!("mint {mint} charges transfer fees and must be given"),
-        );
+        let telling = [TRANSFER_FEE_AMOUNT, TRANSFER_HOOK_ACCOUNT, PAUSABLE_ACCOUNT];
+        let extensions = extensions(&account.data, 2)?;
+        if extensions.iter().any(|(type_, _)| telling.contains(type_)) {
+            return refuse(
+                "missing_account",
+                format!("mint {mint} has a say in transfers and must be given"),
+            );
+        }
     }
     Ok(None)
 }
@@ -155,7 +165,14 @@ fn mint_transfer_fee(account: &Account, epoch: u64) -> Result<Option<TransferFee
     if !is_2022 {
         return Ok(None);
     }
-    let Some(config) = extension(data, 1, TRANSFER_FEE_CONFIG)? else {
+    let mut config = None;
+    for (type_, body) in extensions(data, 1)? {
+        match type_ {
+            TRANSFER_FEE_CONFIG => config = Some(body),
+            _ => check_extension(account.address, type_, body)?,
+        }
+    }
+    let Some(config) = config else {
         return Ok(None);
     };
     // Two schedules stand in the extension: the newer one holds from its epoch on.
@@ -173,10 +190,35 @@ fn mint_transfer_fee(account: &Account, epoch: u64) -> Result<Option<TransferFee
     Ok((fee.basis_points > 0).then_some(fee))
 }
 
-/// Data of one Token-2022 extension: entries of (type, length, data) after the account's kind.
-fn extension(data: &[u8], kind: u8, wanted: u16) -> Result<Option<&[u8]>, Refused> {
+/// Refuse mints whose transfers do more than move what they say, or are not possible.
+fn check_extension(mint: Pubkey, type_: u16, body: &[u8]) -> Result<(), Refused> {
+    match type_ {
+        TRANSFER_HOOK if key_at(body, 32)? != Pubkey::default() => refuse(
+            "transfer_hook",
+            format!("transfers of {mint} call another program"),
+        ),
+        PAUSABLE if u8_at(body, 32)? != 0 => refuse("paused", format!("{mint} is paused")),
+        NON_TRANSFERABLE => refuse("non_transferable", format!("{mint} cannot be transferred")),
+        DEFAULT_ACCOUNT_STATE if u8_at(body, 0)? == FROZEN => refuse(
+            "frozen_by_default",
+            format!("accounts of {mint} begin frozen: its issuer decides who trades"),
+        ),
+        // Closing, confidential balances, interest and scale of what is shown, delegates, metadata, groups and burning
+        // do not change what a transfer moves.
+        3 | 4 | 10 | 12 | 16 | 18..=25 | 28 => Ok(()),
+        TRANSFER_HOOK | PAUSABLE | DEFAULT_ACCOUNT_STATE => Ok(()),
+        _ => refuse(
+            "unknown_extension",
+            format!("{mint} has extension {type_}, which is not known here"),
+        ),
+    }
+}
+
+/// Token-2022 extensions of an account: entries of (type, length, data) after the account's kind.
+fn extensions(data: &[u8], kind: u8) -> Result<Vec<(u16, &[u8])>, Refused> {
+    let mut found = Vec::new();
     if data.len() <= ACCOUNT_LENGTH {
-        return Ok(None);
+        return Ok(found);
     }
     if u8_at(data, ACCOUNT_LENGTH)? != kind {
         return refuse(
@@ -197,12 +239,10 @@ fn extension(data: &[u8], kind: u8, wanted: u16) -> Result<Option<&[u8]>, Refuse
                 "a Token-2022 extension runs past the end of its account",
             );
         };
-        if type_ == wanted {
-            return Ok(Some(body));
-        }
+        found.push((type_, body));
         at = end;
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// Move a vault's balance, where the vault is among the accounts.
