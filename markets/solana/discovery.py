@@ -7,7 +7,7 @@ checked against what was asked, and a question without an answer keeps what was 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol as Interface
 
@@ -18,8 +18,12 @@ from markets.solana.venues.shape import TOKEN_PROGRAMS, address_at, number_at
 from markets.tokens import SOL_MINT, USDC_MINT, Pair, Registry
 from pipeline.messages import Protocol
 
+NS_PER_S = 1_000_000_000
 MAX_TOLD = 2_000
 """Left-out pools that are kept by name; the others are counted."""
+
+Progress = Callable[[int, int], None]
+"""Told after each question: how many are done, of how many."""
 
 
 class Chain(Interface):
@@ -137,17 +141,30 @@ def questions(registry: Registry, limits: Limits) -> list[Question]:
 
 
 async def find_pools(
-    chain: Chain, registry: Registry, limits: Limits, known: Iterable[FoundPool], *, unix_time: int, now_ns: int
+    chain: Chain,
+    registry: Registry,
+    limits: Limits,
+    known: Iterable[FoundPool],
+    *,
+    now_ns: int,
+    progress: Progress | None = None,
 ) -> Found:
-    """Ask for the pools of every pair. `known` are those that were followed until now."""
+    """Ask for the pools of every pair. `known` are those that were followed until now; `now_ns` is wall-clock time."""
+    unix_time = now_ns // NS_PER_S
+    asked = questions(registry, limits)
+    answered = 0
     collected = _Collected(unix_time, {pool.address: pool for pool in known})
     gate = asyncio.Semaphore(limits.parallel)
 
     async def ask(question: Question) -> None:
+        nonlocal answered
         async with gate:
             await _ask(chain, question, collected)
+        answered += 1
+        if progress is not None:
+            progress(answered, len(asked))
 
-    await asyncio.gather(*(ask(question) for question in questions(registry, limits)))
+    await asyncio.gather(*(ask(question) for question in asked))
     await _ask_for_missing(chain, gate, collected, registry)
     followed = await _measured(chain, gate, collected, limits)
     followed += [pool for address, pool in collected.kept.items() if address not in collected.candidates]

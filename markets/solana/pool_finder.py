@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from markets.solana.discovery import Chain, Changes, Found, Limits, changes, find_pools
+from markets.solana.discovery import NS_PER_S, Chain, Changes, Found, Limits, Progress, changes, find_pools
 from markets.solana.pool_cache import CacheRefused, fingerprint, load, save
 from markets.tokens import Registry
-
-NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +42,42 @@ class PoolFinder:
         self._asked = fingerprint(registry, limits)
         self.found: Found | None = None
 
+    def recall(self, genesis: str) -> tuple[str, ...]:
+        """Take over what the file tells of a chain, however old; return what is to be said about the file.
+
+        An old list is not relied on, but a question without an answer keeps what it tells.
+        """
+        self.found = None
+        try:
+            self.found = load(self._path, chain=genesis, asked=self._asked)
+        except CacheRefused as refusal:
+            return () if refusal.reason == "missing" else (f"{refusal}; looking anew",)
+        return ()
+
     async def begin(self, genesis: str) -> Looked:
         """Return the pools from the file if it is young, whole and of this chain, else from the chain."""
-        try:
-            found = load(self._path, chain=genesis, asked=self._asked)
-        except CacheRefused as refusal:
-            notes = () if refusal.reason == "missing" else (f"{refusal}; looking anew",)
-            return await self.look(genesis, notes)
-        age_ns = self._clock() - found.found_ns
-        if not 0 <= age_ns < self._refresh_ns:
-            # Old or from the future: not to be relied on, but it tells what a question without an answer keeps.
-            self.found = found
-            return await self.look(genesis)
-        before, self.found = self.found, found
-        return Looked(found, changes(before, found), from_file=True, notes=())
+        notes = self.recall(genesis)
+        found = self.found
+        if found is not None and 0 <= self._clock() - found.found_ns < self._refresh_ns:
+            return Looked(found, changes(None, found), from_file=True, notes=notes)
+        looked = await self.look(genesis, notes)
+        # Nobody follows any pool yet: all of them are new.
+        return replace(looked, changes=changes(None, looked.found))
 
-    async def look(self, genesis: str, notes: tuple[str, ...] = ()) -> Looked:
+    async def look(self, genesis: str, notes: tuple[str, ...] = (), progress: Progress | None = None) -> Looked:
         """Ask the chain, and write down what it told."""
         now_ns = self._clock()
         before = self.found
         known = before.pools if before is not None else ()
-        found = await find_pools(
-            self._chain, self._registry, self._limits, known, unix_time=now_ns // NS_PER_S, now_ns=now_ns
-        )
+        found = await find_pools(self._chain, self._registry, self._limits, known, now_ns=now_ns, progress=progress)
         self.found = found
-        try:
-            save(self._path, found, chain=genesis, asked=self._asked)
-        except OSError as error:
-            notes += (f"{self._path} cannot be written: {error.strerror}",)
+        if not found.slot:
+            notes += (f"nobody answered: {self._path} stays as it was",)
+        else:
+            try:
+                save(self._path, found, chain=genesis, asked=self._asked)
+            except OSError as error:
+                notes += (f"{self._path} cannot be written: {error.strerror}",)
         return Looked(found, changes(before, found), from_file=False, notes=notes)
 
     @property

@@ -9,24 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from markets.solana.discovery import Changes, Limits
-from markets.solana.pool_finder import Looked, PoolFinder
+from markets.solana.discovery import Changes
+from markets.solana.pool_finder import Looked
 from markets.solana.rpc.errors import RpcError
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import Priority
 from markets.solana.rpc.socket import AccountSocket
-from markets.solana.venues import VENUES
 from markets.solana.watch.book import PoolBook, PoolRead, Void, WatchedPool
 from markets.solana.watch.chain_time import ChainTime
 from markets.solana.watch.schedule import Schedule
 from markets.solana.watch.watcher import Batch, Watcher
-from markets.tokens import load_registry
 from pipeline._core import Pool, PoolRefused, quote_grids
 from pipeline.bus import Stored
 from pipeline.bus.errors import PublishFailed
 from pipeline.context import WorkerContext
-from pipeline.discovery_section import DiscoverySection
 from pipeline.messages import Message, Protocol
+from workers.quote_core.discovering import finder_of
 from workers.quote_core.parts import Confirmed, Emit, PoolGrid, PoolVoid, Settled
 from workers.quote_core.rpc_client import intervals, open_rpc, socket_settings
 from workers.quote_core.rpc_metrics import RpcMetrics
@@ -159,15 +157,7 @@ class RpcSource:
 
     async def _discover(self, rpc: RpcPool, chain: str, watcher: Watcher) -> None:
         """Look for pools at the start, and again every so often."""
-        section = self.context.config.discovery
-        finder = PoolFinder(
-            rpc,
-            load_registry(),
-            _limits(section),
-            self.context.config.data_directory / "pools.json",
-            refresh_s=section.refresh_s,
-            clock=self.context.clock,
-        )
+        finder = finder_of(self.context.config, rpc, self.context.clock)
         looked = await finder.begin(chain)
         wait_s = AGAIN_S
         while True:
@@ -318,18 +308,6 @@ class RpcSource:
             self.context.health.degraded(trouble, cause="rpc")
         else:
             self.context.health.recovered(cause="rpc")
-
-
-def _limits(section: DiscoverySection) -> Limits:
-    protocols = tuple(Protocol[name.upper()] for name in section.protocols) or tuple(VENUES)
-    return Limits(
-        protocols=protocols,
-        min_sol=section.min_sol,
-        min_usdc=section.min_usdc,
-        max_pools=section.max_pools,
-        max_pools_per_pair=section.max_pools_per_pair,
-        parallel=section.parallel,
-    )
 
 
 def _seen(future: asyncio.Future[Stored]) -> None:
