@@ -24,7 +24,7 @@ from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.config import load_config
 from pipeline.messages import OraclePrice
 from tests.oracle.test_pyth import SOL_FEED, USDC_FEED, account
-from workers.quote_core.oracle import OraclePart, feeds_of, limits_of, push_account
+from workers.quote_core.oracle import OraclePart, feeds_of, push_account
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -258,5 +258,4 @@ def test_nobody_to_ask() -> None:
 def test_configuration() -> None:
     config = load_config(environment={})
     assert feeds_of(config) == {SOL_FEED: SOL_MINT, USDC_FEED: USDC_MINT}
-    assert limits_of(config).max_age_ns == 90_000_000_000
     assert push_account(SOL_FEED, config.oracle.pyth_push_program) == "7UVimffxr9ow1uXYxsr4LHAcV58mLzhmwaeKvJ1pjLiE"

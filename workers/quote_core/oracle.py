@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from markets.oracle.fair import NS_PER_S, Limits
+from markets.oracle.fair import NS_PER_S
 from markets.oracle.hermes import Hermes, HermesFailed
 from markets.oracle.pyth import OracleRefused, PriceUpdate, feed_name, parse_price_update
 from markets.tokens import SOL_MINT, USDC_MINT
@@ -30,16 +30,6 @@ Account = tuple[str, bytes]
 """Owner and data."""
 ReadAccounts = Callable[[Sequence[str]], Awaitable[Sequence[Account | None]]]
 """Reads accounts from the chain, None for one that does not exist; raises whatever the RPC client raises."""
-
-
-def limits_of(config: Config) -> Limits:
-    """Return how old and how uncertain a price may be."""
-    settings = config.oracle
-    return Limits(
-        max_age_ns=int(settings.max_age_s * NS_PER_S),
-        max_interval_bps=settings.max_interval_bps,
-        rate_max_age_ns=int(settings.rate_max_age_s * NS_PER_S),
-    )
 
 
 def feeds_of(config: Config) -> dict[str, str]:
