@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pipeline._core import Pool, PoolRefused
 from pipeline.cli.quote_rows import Tokens
+from pipeline.clock import wall_ns
 from pipeline.messages import Protocol, enum_name
 from pipeline.shm import POOLS, QUOTE_VOID, PoolBlobTable, QuoteEntry, QuoteTable, SharedMemoryError
 
@@ -117,7 +117,7 @@ def _quoted(table: QuoteTable, directory: Path, address: str, entries: list[Quot
     pool = read_pool(directory, first.pool)
     token_a = pool.token_a if pool else table.name("token", first.token_in) or ""
     token_b = pool.token_b if pool else table.name("token", first.token_out) or ""
-    elapsed_ns = max(0, time.monotonic_ns() - table.committed_ns) if table.committed_ns else 0
+    elapsed_ns = max(0, wall_ns() - table.committed_ns) if table.committed_ns else 0
     newest = max((entry.quoted_ns for entry in live), default=None)
     row = PoolRow(
         address,

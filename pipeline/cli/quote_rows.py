@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
+from pipeline.clock import wall_ns
 from pipeline.errors import BadData, Refused, Unreachable
 from pipeline.messages import ConfidenceBand, Protocol, Staleness, enum_name
 from pipeline.shm import (
@@ -148,7 +148,7 @@ def open_table(path: Path) -> QuoteTable:
 class Boards:
     """Both tables, opened once and looked at often."""
 
-    def __init__(self, directory: Path, tokens: Tokens, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, directory: Path, tokens: Tokens, *, clock: Callable[[], int] = wall_ns) -> None:
         """Open them; the table of external quotes may be missing.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Group
@@ -22,6 +22,29 @@ _REFRESH_S = 0.25
 _JSON_S = 1.0
 _BAND_STYLE = {"execute": "green", "verify": "cyan", "cautious": "yellow", "skip": "red"}
 _STALENESS_STYLE = {"fresh": "green", "stale": "yellow", "very stale": "red"}
+_WHOLE_ADDRESSES = 180
+
+
+class _Column(NamedTuple):
+    title: str
+    from_width: int = 0
+    """Left out on narrower terminals."""
+    right: bool = False
+
+
+_COLUMNS = (
+    _Column("pair", 100),
+    _Column("give"),
+    _Column("quote"),
+    _Column("get", right=True),
+    _Column("rate", 90, right=True),
+    _Column("conf", right=True),
+    _Column("band"),
+    _Column("age", right=True),
+    _Column("state", 150),
+    _Column("oracle", 140, right=True),
+    _Column("source", 110),
+)
 
 
 def quotes(
@@ -57,7 +80,8 @@ def quotes(
     if json:
         print_json(document(board, tokens))
     else:
-        console().print(view(board, tokens))
+        out = console()
+        out.print(view(board, tokens, width=out.width))
     if not board.writer.alive:
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
@@ -83,31 +107,24 @@ def document(board: Board, tokens: Tokens) -> dict[str, object]:
     }
 
 
-def view(board: Board, tokens: Tokens, *, rows: int | None = None) -> Group:
-    """Return a board for a terminal; `rows` is how many quotes there is room for."""
+def view(board: Board, tokens: Tokens, *, width: int = 200, rows: int | None = None) -> Group:
+    """Return a board for a terminal of a width; `rows` is how many quotes there is room for."""
+    columns = [column for column in _COLUMNS if width >= column.from_width]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("pair", "give", "", "get", "rate", "conf", "band", "age", "state", "oracle", "source"):
-        table.add_column(
-            column,
-            justify="right" if column in ("get", "rate", "conf", "age", "oracle") else "left",
-            no_wrap=column != "source",
-            overflow="fold" if column == "source" else "ellipsis",
-        )
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
     drawn = 0
     before = ""
     for row in board.rows:
         for side in (row.internal, row.external):
-            if side is None:
+            if side is None or (rows is not None and drawn >= rows):
                 continue
-            if rows is not None and drawn >= rows:
-                break
             drawn += 1
             first = side is (row.internal or row.external)
-            table.add_row(
-                row.pair if first and row.pair != before else "",
-                tokens.amount(row.token_in, row.amount_in) if first else "",
-                *_cells(row, side, tokens),
-            )
+            cells = _cells(row, side, tokens, width)
+            cells["pair"] = row.pair if row.pair != before else ""
+            cells["give"] = tokens.amount(row.token_in, row.amount_in) if first else ""
+            table.add_row(*(cells[column.title] for column in columns))
             before = row.pair
     total = sum((row.internal is not None) + (row.external is not None) for row in board.rows)
     parts: list[Text | Table] = [_headline(board)]
@@ -120,21 +137,25 @@ def view(board: Board, tokens: Tokens, *, rows: int | None = None) -> Group:
     return Group(*parts)
 
 
-def _cells(row: QuoteRow, side: Side, tokens: Tokens) -> tuple[str | Text, ...]:
+def _cells(row: QuoteRow, side: Side, tokens: Tokens, width: int) -> dict[str, str | Text]:
     star = "*" if side.kind == row.best else " "
-    hops = "1 hop" if side.hops == 1 else f"{side.hops} hops"
-    source = f"{side.protocol} {side.source}" if side.kind == "internal" else f"{side.source}, {hops}"
-    return (
-        f"{star} {side.kind}",
-        tokens.amount(row.token_out, side.amount_out),
-        side.rate,
-        f"{side.confidence:.3f}",
-        Text(side.band, style=_BAND_STYLE.get(side.band, "")),
-        _age(side.age_s),
-        Text(side.staleness, style=_STALENESS_STYLE.get(side.staleness, "")),
-        "" if side.oracle_bps is None else f"{side.oracle_bps:+.1f} bps",
-        source + (f" (+{side.others})" if side.others else ""),
-    )
+    source = side.source
+    if side.kind == "internal":
+        short = source if width >= _WHOLE_ADDRESSES or len(source) < 12 else f"{source[:6]}..{source[-4:]}"
+        source = f"{side.protocol} {short}"
+    elif side.hops != 1:
+        source += f", {side.hops} hops"
+    return {
+        "quote": f"{star} {side.kind}",
+        "get": tokens.amount(row.token_out, side.amount_out),
+        "rate": side.rate,
+        "conf": f"{side.confidence:.3f}",
+        "band": Text(side.band, style=_BAND_STYLE.get(side.band, "")),
+        "age": Text(_age(side.age_s), style=_STALENESS_STYLE.get(side.staleness, "")),
+        "state": Text(side.staleness, style=_STALENESS_STYLE.get(side.staleness, "")),
+        "oracle": "" if side.oracle_bps is None else f"{side.oracle_bps:+.1f} bps",
+        "source": source + (f" (+{side.others})" if side.others else ""),
+    }
 
 
 def _headline(board: Board) -> Text:
@@ -170,7 +191,7 @@ def _watch(boards: Boards, tokens: Tokens, pair: str | None, amounts: str, *, as
         with Live(console=out, screen=True, auto_refresh=False) as live:
             while True:
                 board = boards.look(pair, amounts)
-                live.update(view(board, tokens, rows=max(1, out.height - 4)), refresh=True)
+                live.update(view(board, tokens, width=out.width, rows=max(1, out.height - 4)), refresh=True)
                 # At most four times a second, and once a second when nothing is committed: ages go on.
                 time.sleep(_REFRESH_S)
                 cursor.wait(_JSON_S)
