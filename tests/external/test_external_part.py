@@ -20,7 +20,7 @@ from localnet.providers import SimulatedProviders
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
 from pipeline.config import load_config
 from pipeline.errors import UsageFailure
-from pipeline.messages import Quote, SlotUpdate
+from pipeline.messages import OraclePrice, Quote, SlotUpdate
 from workers.quote_core.external import ExternalPart, open_external
 
 AMOUNT = 1_000_000_000
@@ -40,8 +40,8 @@ class Running:
     handlers: dict[str, Callable[[Any, Any], None]]
 
     def say(self, message: object) -> None:
-        subject = "market_data.slot" if isinstance(message, SlotUpdate) else "market_data.quote.>"
-        self.handlers[subject](message, None)
+        subjects = {SlotUpdate: "market_data.slot", OraclePrice: "market_data.oracle.>", Quote: "market_data.quote.>"}
+        self.handlers[subjects[type(message)]](message, None)
 
     async def until(self, count: int) -> None:
         await eventually(lambda: len(self.told) >= count, within_s=5, what=f"{count} quotes")
@@ -76,7 +76,7 @@ async def running(**overrides: object) -> AsyncIterator[Running]:
     assert len(context.health.collectors) == 1
     there = Running(part, server, told, handlers)
     task = asyncio.create_task(part.run())
-    await eventually(lambda: len(handlers) == 2, what="listening")
+    await eventually(lambda: len(handlers) == 3, what="listening")
     try:
         yield there
     finally:
@@ -133,6 +133,21 @@ async def test_an_answer_far_from_the_local_price_is_not_told() -> None:
         there.say(local(SOL_MINT, USDC_MINT, 300_000_000))
         await there.refused("price", 1)
         assert len(there.told) == 2
+
+
+@pytest.mark.parametrize(("dollars", "believed"), [(151, True), (300, False)])
+async def test_where_nothing_is_quoted_locally_the_oracle_is_held_against_it(dollars: int, believed: bool) -> None:
+    now_ns = 2_000_000_000 * 1_000_000_000
+    async with running(external__fast_ttl_s=0.05) as there:
+        await there.until(2)
+        there.say(SlotUpdate(slot=SLOT, market_ns=now_ns))
+        for token, price in ((SOL_MINT, dollars), (USDC_MINT, 1)):
+            there.say(OraclePrice(token=token, source="simulated", price=price, exponent=0, published_ns=now_ns))
+        if believed:
+            await there.until(len(there.told) + 4)
+            assert not there.part.desk.counts.reasons["price"]
+        else:
+            await there.refused("price", 2)
 
 
 async def test_an_answer_of_an_old_slot_is_not_told() -> None:

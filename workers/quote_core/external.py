@@ -10,9 +10,12 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from markets.oracle.fair import FairValues
+from markets.oracle.pyth import OracleRefused
 from markets.providers.answer import Answer, Ask, Known, Route
 from markets.providers.cache import SplitCache
 from markets.providers.choose import Chosen, Pair
@@ -26,7 +29,7 @@ from pipeline.config import Config
 from pipeline.context import WorkerContext
 from pipeline.errors import UsageFailure
 from pipeline.ids import deterministic_id
-from pipeline.messages import Message, Quote, RouteStep, SlotUpdate
+from pipeline.messages import Message, OraclePrice, Quote, RouteStep, SlotUpdate
 from workers.quote_core.external_metrics import ExternalMetrics
 from workers.quote_core.external_settings import patience_of, providers_of, terms_of
 from workers.quote_core.parts import LOCAL, Emit
@@ -62,6 +65,7 @@ class _Heard:
     """What the market said last."""
 
     slot: int = 0
+    market_ns: int = 0
 
 
 class ExternalPart:
@@ -94,6 +98,8 @@ class ExternalPart:
             draw=random.random,
         )
         self._heard = _Heard()
+        # Its usual limits are narrow enough for what it is asked here: whether an answer is absurd.
+        self._fair = FairValues({token.mint: token.decimals for token in registry.tokens})
         self._listening = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._address = ""
@@ -108,8 +114,8 @@ class ExternalPart:
         """Listen to the market and ask, until cancelled."""
         if not self._listening:
             self._listening = True
-            await self.context.bus.watch("market_data.slot", self._on_message)
-            await self.context.bus.watch("market_data.quote.>", self._on_message)
+            for subject in ("market_data.slot", "market_data.quote.>", "market_data.oracle.>"):
+                await self.context.bus.watch(subject, self._on_message)
         try:
             async with Fetcher() as fetcher:
                 self._fetch.to = fetcher
@@ -176,6 +182,10 @@ class ExternalPart:
     def _on_message(self, message: Message, _delivery: object) -> None:
         if isinstance(message, SlotUpdate):
             self._heard.slot = max(self._heard.slot, message.slot)
+            self._heard.market_ns = max(self._heard.market_ns, message.market_ns)
+        elif isinstance(message, OraclePrice):
+            with suppress(OracleRefused):  # the aggregator counts them
+                self._fair.take(message, self._heard.market_ns or message.published_ns)
         elif isinstance(message, Quote) and message.provider == LOCAL:
             good = self.schedule.local_price(message.token_in, message.token_out, message.amount_in, message.amount_out)
             for pair in good:
@@ -215,8 +225,12 @@ class ExternalPart:
                 )
 
     def _known(self, ask: Ask) -> Known:
-        local = self.schedule.local_out(ask.token_in, ask.token_out, ask.amount_in)
-        return Known((local,) if local else (), self._heard.slot)
+        """Return what an answer is held against: the local price, and where there is none the oracle's."""
+        reference = self.schedule.local_out(ask.token_in, ask.token_out, ask.amount_in)
+        if not reference:
+            rate = self._fair.rate(ask.token_in, ask.token_out, self._heard.market_ns)
+            reference = None if rate is None else rate.of(ask.amount_in)
+        return Known((reference,) if reference else (), self._heard.slot)
 
     def _tell(self, said: PairSaid) -> None:
         """Emit both directions, one right after the other."""
