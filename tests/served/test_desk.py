@@ -231,6 +231,18 @@ def test_the_route_of_a_pool_is_remembered_under_its_id() -> None:
     )
 
 
+def test_a_stale_pool_is_asked_for_before_its_turn() -> None:
+    asked: list[str] = []
+    place = Place(freshen=asked.append)
+    place.desk.answer(ASKED)
+    assert asked == []
+    place.book.now_ns = 40 * S
+    place.put(DOLLAR[0], 2)
+    place.book.confirm(DOLLAR[0], 40 * S)
+    place.desk.answer(ASKED)
+    assert sorted(asked) == DOLLAR[1:]
+
+
 def clerk(place: Place, **limits: int) -> Clerk:
     return Clerk(place.desk, "quote_core", lambda: 77, **({"max_pairs": 8, "max_waiting": 4} | limits))
 

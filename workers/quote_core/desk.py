@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from markets.routes import Route, RouteRefused, Step
 from markets.tokens import Registry, TokenFileError
-from pipeline.messages import AskedPair, PairQuotes, Problem, Protocol, Quote
+from pipeline.messages import AskedPair, PairQuotes, Problem, Protocol, Quote, Staleness
 from workers.quote_core.aggregator import Aggregator, Changed
 from workers.quote_core.book import Book, Direction, Offer, best_of
 from workers.quote_core.parts import LOCAL
@@ -92,6 +92,8 @@ class Desk:
     routes: RouteStore | None = None
     ask_external: Callable[[str, str, int], bool] | None = None
     """Begins to ask external providers for a pair; False where that cannot be done now."""
+    freshen: Callable[[str], object] | None = None
+    """Asks for a pool's state before its turn; called with pools that clients were told stale quotes of."""
     terms: DeskTerms = field(default_factory=DeskTerms)
     clock: Callable[[], int] = time.monotonic_ns
     figures: DeskFigures = field(default_factory=DeskFigures)
@@ -286,6 +288,8 @@ class Desk:
             offer = book.offer(pool, direction[0], amount, now_ns)
             if offer is not None:
                 offers.append(offer)
+                if self.freshen is not None and offer.rating.staleness is not Staleness.FRESH:
+                    self.freshen(pool)
         if in_time:
             internal = best_of(offers)
         found = [offer for offer in (internal, external) if offer is not None]

@@ -106,6 +106,7 @@ class QuoteCore:
         served = Served(self.context, lambda: self.aggregator, self.registry, self.routes)
         if self.external is not None:
             served.desk.ask_external = self.external.ask_now
+        served.desk.freshen = lambda pool: isinstance(self.source, RpcSource) and self.source.request(pool)
         assert self.aggregator is not None
         self.aggregator.on_changed.append(served.on_changed)
         return dict(served.parts())
