@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -37,14 +38,16 @@ BOUNDS = Bounds(max_deviation_bps=1000, max_slots_behind=150, max_slots_ahead=50
 TERMS = Terms(timeout_s=0.5, deadline_s=2.0, retries=0, retry_wait_s=0.01, pair_gap_s=0.5, bounds=BOUNDS)
 
 
+@functools.cache
+def still_pools() -> tuple[Pool, ...]:
+    return tuple(offline_engine(load_registry(), 7)[1].values())
+
+
 class StillMarket:
     """Pools that do not move."""
 
-    def __init__(self) -> None:
-        self.held = list(offline_engine(load_registry(), 7)[1].values())
-
     def pools(self) -> Sequence[Pool]:
-        return self.held
+        return still_pools()
 
     def slot(self) -> int:
         return SLOT
