@@ -16,7 +16,7 @@ from localnet.market import offline_engine
 from localnet.served import ServedChain
 from localnet.world import World, begin
 from markets.tokens import load_registry
-from pipeline._core import Pool, quote_grids
+from pipeline._core import Grid, Pool, quote_grids
 from pipeline.clock import wall_ns
 from pipeline.config import load_config
 from pipeline.context import WorkerContext
@@ -84,6 +84,7 @@ class Followed:
             "rpc.timeout_s": 0.5,
             "rpc.deadline_s": 1.5,
             "rpc.look_s": 0.1,
+            "discovery.protocols": ["whirlpool", "raydium_amm_v4", "raydium_cpmm", "spl_stake_pool", "marinade"],
             "rpc.fast_s": 0.2,
             "rpc.slow_s": 30.0,
             "rpc.sweep_s": 0.5,
@@ -108,6 +109,8 @@ class Followed:
         self.voids: dict[str, PoolVoid] = {}
         self.confirmed: dict[str, int] = {}
         self.settled: list[Settled] = []
+        self._compared: tuple[Chain | None, int] = (None, -1)
+        self._expected: dict[str, Grid] = {}
         self.source = RpcSource(self.context, self.take)
 
     def take(self, value: Value) -> None:
@@ -125,14 +128,20 @@ class Followed:
                 self.settled.append(value)
 
     def differing(self, chain: Chain) -> list[str]:
-        """Return the pools whose quotes are not those of the world now."""
+        """Return the pools whose quotes or accounts are not those of the world now."""
         pools = chain.pools()
-        grids = quote_grids(list(pools.values()), self.context.config.quote_core.amounts)
-        return [
-            address
-            for address, grid in zip(pools, grids, strict=True)
-            if address not in self.grids or list(self.grids[address].grid) != list(grid)
-        ]
+        if (chain, chain.world.slot) != self._compared:
+            self._compared = (chain, chain.world.slot)
+            amounts = self.context.config.quote_core.amounts
+            self._expected = dict(zip(pools, quote_grids(list(pools.values()), amounts), strict=True))
+        return [address for address, pool in pools.items() if not self._same(address, pool)]
+
+    def _same(self, address: str, pool: Pool) -> bool:
+        told = self.grids.get(address)
+        if told is None or list(told.grid) != list(self._expected[address]):
+            return False
+        read = {account[0]: account[2] for account in told.pool.accounts()}
+        return all(read.get(account[0]) == account[2] for account in pool.accounts())
 
 
 @asynccontextmanager

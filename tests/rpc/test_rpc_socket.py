@@ -216,6 +216,17 @@ async def test_what_nobody_asked_for_is_ignored():
         assert socket.figures.failures == 0
 
 
+async def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up():
+    async def nothing(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    mute = await asyncio.start_server(nothing, "127.0.0.1", 0)
+    port = mute.sockets[0].getsockname()[1]
+    async with rpc([f"http://127.0.0.1:{port}"]) as pool, listening(pool) as socket:
+        await eventually(lambda: "TimeoutError" in socket.figures.last_failure)
+    mute.close()
+
+
 async def test_no_server_no_websocket_and_a_key_in_the_address():
     async def refuse(_request: web.Request) -> web.StreamResponse:
         return web.Response(status=403)

@@ -56,6 +56,7 @@ class RpcSource:
         self._told: dict[str, PoolGrid | PoolVoid] = {}
         self._observed: dict[str, Observed] = {}
         self._versions: dict[str, int] = {}
+        self._shown: dict[str, str] = {}
 
     async def run(self) -> None:
         """Connect and keep every pool fresh; when the endpoints turn to another chain, begin anew."""
@@ -66,7 +67,7 @@ class RpcSource:
                 keeping = asyncio.create_task(self.rpc.keep(self.context.config.rpc.look_s), name="endpoints")
                 try:
                     while True:
-                        await self._follow(self.rpc, await self._chain(self.rpc))
+                        await self._follow(self.rpc, await self._chain(self.rpc, keeping), keeping)
                 finally:
                     keeping.cancel()
         finally:
@@ -99,14 +100,16 @@ class RpcSource:
 
     # One chain
 
-    async def _chain(self, rpc: RpcPool) -> str:
+    async def _chain(self, rpc: RpcPool, keeping: asyncio.Task[None]) -> str:
         """Return the chain's name, once an endpoint has told it."""
         while not rpc.chain:
+            if keeping.done():
+                keeping.result()
             self._say_health(rpc)
             await asyncio.sleep(LOOK_S / 10)
         return rpc.chain
 
-    async def _follow(self, rpc: RpcPool, chain: str) -> None:
+    async def _follow(self, rpc: RpcPool, chain: str, keeping: asyncio.Task[None]) -> None:
         """Follow the pools of a chain until the endpoints serve another one."""
         section = self.context.config.rpc
         if self.market not in ("", chain):
@@ -131,7 +134,7 @@ class RpcSource:
             asyncio.create_task(self._stay(rpc, chain), name="chain"),
         ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*tasks, keeping], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -300,6 +303,12 @@ class RpcSource:
     def _say_health(self, rpc: RpcPool) -> None:
         trouble = ""
         states = rpc.states()
+        shown = {host: state for host, state in states.items() if state != "limited"}
+        broken = {f"websocket {at}": one.figures.last_failure for at, one in enumerate(self.sockets)}
+        shown |= {name: failure for name, failure in broken.items() if failure}
+        if shown != self._shown:
+            self.context.log.info("RPC endpoints", **shown)
+            self._shown = shown
         if not any(state in ("ready", "limited") for state in states.values()):
             trouble = "no RPC endpoint can be used: " + ", ".join(f"{host} {state}" for host, state in states.items())
         elif self.watcher is not None and self.watcher.figures.stale:

@@ -188,21 +188,20 @@ class AccountSocket:
         """
         chosen = self.settings
         try:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.ws_connect(
-                    endpoint.settings.socket_url,
-                    heartbeat=chosen.ping_s,
-                    max_msg_size=MAX_MESSAGE_BYTES,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-                ) as socket,
-            ):
+            async with aiohttp.ClientSession() as session:
+                async with asyncio.timeout(chosen.connect_s):
+                    socket = await session.ws_connect(
+                        endpoint.settings.socket_url,
+                        heartbeat=chosen.ping_s,
+                        max_msg_size=MAX_MESSAGE_BYTES,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                    )
                 self._connection = connection = _Connection(socket)
                 self.figures.host = endpoint.host
                 self.figures.connections += 1
                 self._heard_ns = self._clock()
                 self._changed.set()
-                await self._both(
+                await self._all(
                     self._listen(connection, endpoint), self._subscribe(connection), self._watch(connection)
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -215,7 +214,7 @@ class AccountSocket:
             if had and self._lost is not None:
                 self._lost()
 
-    async def _both(self, *parts: Any) -> None:
+    async def _all(self, *parts: Any) -> None:
         """Run the parts of a connection until the first of them ends it."""
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
