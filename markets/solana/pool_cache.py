@@ -6,16 +6,18 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from markets.solana.discovery import Found, FoundPool, LeftOut, Limits
+from pydantic import TypeAdapter, ValidationError
+
+from markets.solana.discovery import Found, Limits
 from markets.tokens import Registry, mint_problem
-from pipeline.messages import Protocol
 
 FORMAT, VERSION = "pipeline-pools", 1
 MAX_BYTES = 16 << 20
+_FOUND = TypeAdapter(Found)
 
 
 class CacheRefused(ValueError):
@@ -48,12 +50,7 @@ def save(path: Path, found: Found, *, chain: str, asked: str) -> None:
         "version": VERSION,
         "chain": chain,
         "asked": asked,
-        "slot": found.slot,
-        "found_ns": found.found_ns,
-        "pools": [asdict(pool) for pool in found.pools],
-        "left_out": [asdict(pool) for pool in found.left_out],
-        "reasons": dict(found.reasons),
-        "failed": list(found.failed),
+        **asdict(found),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -85,8 +82,11 @@ def load(path: Path, *, chain: str | None = None, asked: str | None = None) -> F
         raise CacheRefused("other_limits", f"{path} was made for other pairs or limits")
     try:
         return _found(document)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CacheRefused("corrupted", f"{path} is damaged: {type(error).__name__}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CacheRefused("corrupted", f"{path} is damaged: {first['loc']}: {first['msg']}") from None
+    except (KeyError, ValueError) as error:
+        raise CacheRefused("corrupted", f"{path} is damaged: {error}") from None
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -106,16 +106,11 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _found(document: dict[str, Any]) -> Found:
-    pools = [FoundPool(**{**entry, "protocol": Protocol(entry["protocol"])}) for entry in document["pools"]]
-    for pool in pools:
+    found = _FOUND.validate_python({field.name: document[field.name] for field in fields(Found)})
+    for pool in found.pools:
         for address in (pool.address, pool.program, pool.mint_a, pool.mint_b):
             if mint_problem(address):
                 raise ValueError(f"{address!r} is no address")
-        for held in (pool.held_a, pool.held_b):
-            if held is not None and (type(held) is not int or held < 0):
-                raise ValueError(f"{held!r} is no amount")
-    left_out = [LeftOut(**{**entry, "protocol": Protocol(entry["protocol"])}) for entry in document["left_out"]]
-    reasons = {str(reason): int(count) for reason, count in document["reasons"].items()}
-    failed = tuple(str(line) for line in document["failed"])
-    slot, found_ns = int(document["slot"]), int(document["found_ns"])
-    return Found(tuple(pools), tuple(left_out), reasons, failed, slot, found_ns)
+        if any(held is not None and held < 0 for held in (pool.held_a, pool.held_b)):
+            raise ValueError(f"{pool.address} holds less than nothing")
+    return found
