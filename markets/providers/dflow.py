@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 
 import msgspec
 
 from markets.providers.answer import Answer, Ask, BadAnswer, Reason, Route, Step, shares_of
-from markets.providers.jupiter import key_header, restriction
-from markets.providers.provider import Amount, Bps, Request, Share, Slot, amount, decode, host_of, impact_bps
-
-NO_ROUTE = frozenset({"route_not_found", "no_route_found"})
+from markets.providers.provider import Amount, Bps, Provider, Share, Slot, amount, decode, impact_bps
 
 
 class _Leg(msgspec.Struct, rename="camel"):
@@ -35,40 +31,13 @@ class _Quote(msgspec.Struct, rename="camel"):
     context_slot: Slot
 
 
-class _Error(msgspec.Struct, rename="camel"):
-    code: str = ""
-    msg: str = ""
-    error: str = ""
+class DFlow(Provider):
+    """The quote API at one address; it spells the restriction to venues as Jupiter does."""
 
+    path = "/quote"
+    no_route = frozenset({"route_not_found", "no_route_found"})
 
-@dataclass(frozen=True, slots=True)
-class DFlow:
-    """The quote API at one address."""
-
-    name: str
-    url: str
-    api_key: str = field(default="", repr=False)
-    restricts: bool = True
-
-    @property
-    def host(self) -> str:
-        """Return the host."""
-        return host_of(self.url)
-
-    def request(self, ask: Ask, along: Route | None = None) -> Request:
-        """Return the request; the restriction to a route's venues is spelled as Jupiter's."""
-        params = {
-            "inputMint": ask.token_in,
-            "outputMint": ask.token_out,
-            "amount": str(ask.amount_in),
-            "slippageBps": str(ask.slippage_bps),
-        }
-        return Request(f"{self.url}/quote", params | restriction(along), key_header(self.api_key))
-
-    def read(self, body: bytes, ask: Ask) -> Answer:
-        """Return what an answer says: its legs name amounts, and the shares follow from them."""
-        if (error := _error(body)) is not None:
-            raise error
+    def _read(self, body: bytes, ask: Ask) -> Answer:
         quote = decode(body, _Quote)
         return Answer(
             provider=self.name,
@@ -83,15 +52,9 @@ class DFlow:
             slot=quote.context_slot,
         )
 
-    def refused(self, status: int, body: bytes) -> BadAnswer:
-        """Return what another status means: 400 may say that there is no route."""
-        error = _error(body) if status == 400 else None
-        if error is not None and error.reason is Reason.NO_ROUTE:
-            return error
-        return BadAnswer(Reason.STATUS, str(status))
-
 
 def _route(quote: _Quote, ask: Ask) -> Route:
+    """Return the steps: the legs name amounts, and the shares follow from them."""
     groups: dict[str, list[int]] = defaultdict(list)
     for leg in quote.route_plan:
         groups[leg.input_mint].append(amount(leg.in_amount))
@@ -111,15 +74,3 @@ def _route(quote: _Quote, ask: Ask) -> Route:
         )
         for leg in quote.route_plan
     )
-
-
-def _error(body: bytes) -> BadAnswer | None:
-    try:
-        said = msgspec.json.decode(body, type=_Error)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    if said.code in NO_ROUTE:
-        return BadAnswer(Reason.NO_ROUTE, said.code)
-    if said.code or said.msg or said.error:
-        return BadAnswer(Reason.ERROR_BODY, (said.code or said.error or said.msg)[:100])
-    return None

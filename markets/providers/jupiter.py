@@ -5,25 +5,13 @@ Shape: recorded answers, and Jupiter's public OpenAPI description.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
-from markets.providers.answer import FULL_BPS, Answer, Ask, BadAnswer, Reason, Route, Step
-from markets.providers.provider import (
-    Amount,
-    Bps,
-    Request,
-    Share,
-    Slot,
-    Took,
-    amount,
-    decode,
-    host_of,
-    impact_bps,
-)
-
-NO_ROUTE = frozenset({"COULD_NOT_FIND_ANY_ROUTE", "NO_ROUTES_FOUND", "TOKEN_NOT_TRADABLE"})
+from markets.providers.answer import FULL_BPS, Answer, Ask, BadAnswer, Reason, Step
+from markets.providers.provider import Amount, Bps, Provider, Share, Slot, Took, amount, decode, impact_bps
 
 
 class _SwapInfo(msgspec.Struct, rename="camel"):
@@ -55,41 +43,14 @@ class _Quote(msgspec.Struct, rename="camel"):
     time_taken: Took = 0.0
 
 
-class _Error(msgspec.Struct, rename="camel"):
-    error: str = ""
-    error_code: str = ""
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Jupiter:
+class Jupiter(Provider):
     """One address of the swap API."""
 
-    name: str
-    url: str
-    api_key: str = field(default="", repr=False)
-    restricts: bool = True
+    path = "/swap/v1/quote"
+    also: ClassVar[Mapping[str, str]] = {"swapMode": "ExactIn"}
+    no_route = frozenset({"COULD_NOT_FIND_ANY_ROUTE", "NO_ROUTES_FOUND", "TOKEN_NOT_TRADABLE"})
 
-    @property
-    def host(self) -> str:
-        """Return the host."""
-        return host_of(self.url)
-
-    def request(self, ask: Ask, along: Route | None = None) -> Request:
-        """Return the request; along a known route the router looks at that route's venues alone."""
-        params = {
-            "inputMint": ask.token_in,
-            "outputMint": ask.token_out,
-            "amount": str(ask.amount_in),
-            "slippageBps": str(ask.slippage_bps),
-            "swapMode": "ExactIn",
-        }
-        return Request(f"{self.url}/swap/v1/quote", params | restriction(along), key_header(self.api_key))
-
-    def read(self, body: bytes, ask: Ask) -> Answer:
-        """Return what an answer says."""
-        if (error := _error(body)) is not None:
-            raise error
+    def _read(self, body: bytes, ask: Ask) -> Answer:
         quote = decode(body, _Quote)
         if quote.swap_mode != "ExactIn":
             raise BadAnswer(Reason.WRONG_AMOUNT, "the amount in was to be exact")
@@ -108,29 +69,6 @@ class Jupiter:
             took_ms=quote.time_taken * 1000,
         )
 
-    def refused(self, status: int, body: bytes) -> BadAnswer:
-        """Return what another status means: 400 may say that there is no route."""
-        error = _error(body) if status == 400 else None
-        if error is not None and error.reason is Reason.NO_ROUTE:
-            return error
-        return BadAnswer(Reason.STATUS, str(status))
-
-
-def restriction(along: Route | None) -> dict[str, str]:
-    """Return the parameters that keep the router to a route's venues; none where they cannot be named."""
-    if not along:
-        return {}
-    venues = sorted({step.venue for step in along})
-    if any(not venue or "," in venue for venue in venues):
-        return {}
-    direct = all(step.token_out == along[0].token_out and step.token_in == along[0].token_in for step in along)
-    return {"dexes": ",".join(venues)} | ({"onlyDirectRoutes": "true"} if direct else {})
-
-
-def key_header(api_key: str) -> dict[str, str]:
-    """Return the header that carries a key, where there is one."""
-    return {"x-api-key": api_key} if api_key else {}
-
 
 def _step(hop: _Hop) -> Step:
     info = hop.swap_info
@@ -147,16 +85,3 @@ def _step(hop: _Hop) -> Step:
         amount_in=amount(info.in_amount),
         amount_out=amount(info.out_amount),
     )
-
-
-def _error(body: bytes) -> BadAnswer | None:
-    """Return what an error body says; None where it is none."""
-    try:
-        said = msgspec.json.decode(body, type=_Error)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    if said.error_code in NO_ROUTE:
-        return BadAnswer(Reason.NO_ROUTE, said.error_code)
-    if said.error or said.error_code or said.message:
-        return BadAnswer(Reason.ERROR_BODY, (said.error_code or said.error or said.message)[:100])
-    return None

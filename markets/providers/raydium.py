@@ -6,14 +6,14 @@ Shape: its public documentation, and the types in its SDK's examples. It answers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 
-from markets.providers.answer import Answer, Ask, BadAnswer, Reason, Route, Step
-from markets.providers.provider import Amount, Bps, Request, amount, decode, host_of, impact_bps
+from markets.providers.answer import Answer, Ask, BadAnswer, Reason, Step
+from markets.providers.provider import Amount, Bps, Provider, amount, decode, impact_bps
 
-NO_ROUTE = frozenset({"ROUTE_NOT_FOUND"})
 VENUE = "Raydium"
 
 
@@ -37,40 +37,21 @@ class _Data(msgspec.Struct, rename="camel"):
 
 class _Envelope(msgspec.Struct, rename="camel"):
     success: bool
-    msg: str = ""
     data: _Data | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Raydium:
+class Raydium(Provider):
     """The trade API at one address."""
 
-    name: str
-    url: str
-    restricts: bool = False
+    path = "/compute/swap-base-in"
+    restricts = False
+    also: ClassVar[Mapping[str, str]] = {"txVersion": "V0"}
+    no_route = frozenset({"ROUTE_NOT_FOUND"})
 
-    @property
-    def host(self) -> str:
-        """Return the host."""
-        return host_of(self.url)
-
-    def request(self, ask: Ask, along: Route | None = None) -> Request:
-        """Return the request; the whole route is asked for every time."""
-        params = {
-            "inputMint": ask.token_in,
-            "outputMint": ask.token_out,
-            "amount": str(ask.amount_in),
-            "slippageBps": str(ask.slippage_bps),
-            "txVersion": "V0",
-        }
-        return Request(f"{self.url}/compute/swap-base-in", params)
-
-    def read(self, body: bytes, ask: Ask) -> Answer:
-        """Return what an answer says: pools one after the other, all of it through each."""
+    def _read(self, body: bytes, ask: Ask) -> Answer:
         envelope = decode(body, _Envelope)
         if not envelope.success:
-            reason = Reason.NO_ROUTE if envelope.msg in NO_ROUTE else Reason.ERROR_BODY
-            raise BadAnswer(reason, envelope.msg[:100])
+            raise BadAnswer(Reason.ERROR_BODY, "no success, and no word of why")
         data = envelope.data
         if data is None:
             raise BadAnswer(Reason.SHAPE, "success without data")
@@ -86,9 +67,6 @@ class Raydium:
             slippage_bps=data.slippage_bps,
             # A percentage, as the name says.
             price_impact_bps=impact_bps(data.price_impact_pct / 100),
+            # Pools one after the other, all of it through each.
             route=tuple(Step(pool.pool_id, VENUE, pool.input_mint, pool.output_mint) for pool in data.route_plan),
         )
-
-    def refused(self, status: int, body: bytes) -> BadAnswer:
-        """Return what another status means."""
-        return BadAnswer(Reason.STATUS, str(status))

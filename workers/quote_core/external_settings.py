@@ -11,6 +11,8 @@ from markets.providers.raydium import Raydium
 from markets.providers.state import Patience
 from pipeline.external_sections import ExternalSection, ProviderSection
 
+APIS: dict[str, type[Provider]] = {"jupiter_lite": Jupiter, "jupiter_pro": Jupiter, "dflow": DFlow, "raydium": Raydium}
+"""Section of the configuration -> whose API it is."""
 SIMULATED = "simulated-"
 """What the names of simulated providers begin with, wherever they are seen."""
 
@@ -22,21 +24,16 @@ def providers_of(settings: ExternalSection, simulated_url: str) -> list[Provider
     """
     found: list[Provider] = []
     simulated = settings.source == "simulated"
-    for name in ("jupiter_lite", "jupiter_pro", "dflow", "raydium"):
+    for name, api in APIS.items():
         section: ProviderSection = getattr(settings, name)
         key = section.api_key.get_secret_value()
         if not section.enabled or (name == "jupiter_pro" and not key and not simulated):
             continue
         shown = f"{SIMULATED}{name}" if simulated else name
         url = f"{simulated_url}/{name}" if simulated else section.url
-        # A key is for the real provider alone.
-        key = "" if simulated else key
-        if name == "raydium":
-            found.append(Raydium(shown, url))
-        elif name == "dflow":
-            found.append(DFlow(shown, url, key))
-        else:
-            found.append(Jupiter(shown, url, key))
+        # A key is for the real provider alone, and one that wants none gets none.
+        key = "" if simulated or api is Raydium else key
+        found.append(api(shown, url, key))
     return found
 
 
