@@ -122,7 +122,7 @@ class PairQuotes(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
-    # true when pools took too long and are left out
+    # true when pools took too long and an external answer stands in for them
     # PairQuotes
     def LocalLeftOut(self):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))

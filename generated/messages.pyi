@@ -1229,7 +1229,7 @@ class PairQuotes:
         """the same in words, with what to do"""
     @property
     def local_left_out(self) -> bool:
-        """true when pools took too long and are left out"""
+        """true when pools took too long and an external answer stands in for them"""
     @property
     def external_follows(self) -> bool:
         """true when an external answer is on its way: it follows in subscriptions and in later answers"""

@@ -77,6 +77,9 @@ class FairValues:
         self._limits = limits or Limits()
         self._usd: dict[str, _Price] = {}
         self._rates: dict[str, _Price] = {}
+        self._known: dict[tuple[str, str], Rate | None] = {}
+        self._known_ns = -1
+        """Rates that were asked for at this moment: a whole book is valued at one."""
 
     def take(self, price: OraclePrice, now_ns: int) -> None:
         """Take a price over, unless a newer one of its token is known.
@@ -86,6 +89,7 @@ class FairValues:
         Raises:
             OracleRefused: with the reason; what was known stays, except where the newest word is that nothing is known.
         """
+        self._known.clear()
         ahead = price.published_ns - now_ns
         if ahead > MAX_AHEAD_NS:
             # Taken over, it would shut out every true price until its time has come.
@@ -111,6 +115,7 @@ class FairValues:
 
         A rate that cannot be one (nothing staked, nothing issued) forgets the token's rate.
         """
+        self._known.clear()
         known = self._rates.get(token)
         if token == SOL_MINT or (known is not None and observed_ns < known.observed_ns):
             return
@@ -121,15 +126,34 @@ class FairValues:
 
     def forget_rate(self, token: str) -> None:
         """Forget a token's rate: its stake pool is not known any more."""
+        self._known.clear()
         self._rates.pop(token, None)
 
     def clear(self) -> None:
         """Forget everything: another market has begun."""
+        self._known.clear()
         self._usd.clear()
         self._rates.clear()
 
     def rate(self, token_in: str, token_out: str, now_ns: int) -> Rate | None:
         """Return what one base unit is worth in base units of another token, or None where nobody can say."""
+        if now_ns != self._known_ns:
+            self._known.clear()
+            self._known_ns = now_ns
+        key = (token_in, token_out)
+        if key not in self._known:
+            self._known[key] = self._rate(token_in, token_out, now_ns)
+        return self._known[key]
+
+    def worth(self, token_in: str, amount_in: int, token_out: str, now_ns: int) -> Worth | None:
+        """Return what an amount is worth, or None where nobody can say."""
+        rate = self.rate(token_in, token_out, now_ns)
+        if rate is None:
+            return None
+        amount_out = rate.of(amount_in)
+        return Worth(amount_out, rate.source, rate.age_ns) if amount_out else None
+
+    def _rate(self, token_in: str, token_out: str, now_ns: int) -> Rate | None:
         if token_in == token_out:
             return None
         given, taken = self._in_sol(token_in, now_ns), self._in_sol(token_out, now_ns)
@@ -144,14 +168,6 @@ class FairValues:
             "+".join(sources),
             max(0, now_ns - min(given.observed_ns, taken.observed_ns)),
         )
-
-    def worth(self, token_in: str, amount_in: int, token_out: str, now_ns: int) -> Worth | None:
-        """Return what an amount is worth, or None where nobody can say."""
-        rate = self.rate(token_in, token_out, now_ns)
-        if rate is None:
-            return None
-        amount_out = rate.of(amount_in)
-        return Worth(amount_out, rate.source, rate.age_ns) if amount_out else None
 
     def _in_sol(self, token: str, now_ns: int) -> _Price | None:
         """Return the lamports behind one base unit, where the token is SOL or a stake pool's."""

@@ -138,6 +138,15 @@ def test_pools_that_take_longer_are_left_out_and_asked_again() -> None:
     assert not place.desk.answer(ASKED).local_left_out, "a left-out answer is not remembered"
 
 
+def test_pools_that_take_longer_are_waited_for_where_nobody_else_offers_anything() -> None:
+    place = Place(terms=DeskTerms(local_ns=10_000_000))
+    place.step = 11_000_000
+    answer = place.desk.answer(ASKED)
+    assert not answer.local_left_out
+    assert [quote.provider for quote in answer.forward] == ["local"]
+    assert place.desk.figures.local_timeouts == 1
+
+
 async def test_an_external_answer_in_time_is_in_the_answer() -> None:
     place = Place()
     asked: list[tuple[str, str, int]] = []

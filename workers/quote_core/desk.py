@@ -1,8 +1,8 @@
 """The desk: answers who asks for quotes, from the book, within time limits, and with a short memory.
 
 An answer is made of one state of the book, both directions together. It is remembered for a few seconds and forgotten
-as soon as anything about its pair changes. Pools have 10 ms to say what they give, else they are left out; an external
-provider that is asked anew has 100 ms, else its answer follows.
+as soon as anything about its pair changes. Pools have 10 ms to say what they give, else an external answer stands in
+for them; an external provider that is asked anew has 100 ms, else its answer follows.
 """
 
 from __future__ import annotations
@@ -247,55 +247,51 @@ class Desk:
 
     def _make(self, asked: Asked, book: Book, now_ns: int) -> PairQuotes:
         deadline = self.clock() + self.terms.local_ns
-        forward, in_time = self._offers(book, asked.direction, asked.amount, now_ns, deadline)
+        forward, left_out = self._offers(book, asked.direction, asked.amount, now_ns, deadline)
         reverse: list[Offer] = []
         if asked.paired and forward:
             amount = asked.reverse_amount or forward[0].amount_out
-            reverse, reverse_in_time = self._offers(book, asked.direction[::-1], amount, now_ns, deadline)
-            in_time = in_time and reverse_in_time
-        if not in_time:
+            reverse, reverse_left_out = self._offers(book, asked.direction[::-1], amount, now_ns, deadline)
+            left_out = left_out or reverse_left_out
+        if self.clock() > deadline:
             self.figures.local_timeouts += 1
         if not forward:
-            if not in_time:
-                words = "the pools took too long and no external provider answered; ask again"
-            elif book.pools_of(*asked.direction):
-                words = "no pool gives anything for this amount; ask for less"
-            else:
+            words = "no pool gives anything for this amount; ask for less"
+            if not book.pools_of(*asked.direction):
                 words = "no pool and no provider trades this pair here"
-            return _nothing(asked, Problem.NO_QUOTE, words).replace(local_left_out=not in_time)
+            return _nothing(asked, Problem.NO_QUOTE, words)
         return PairQuotes(
             token_in=asked.token_in,
             token_out=asked.token_out,
             amount_in=asked.amount,
             forward=[self.quote_of(offer) for offer in forward],
             reverse=[self.quote_of(offer) for offer in reverse],
-            local_left_out=not in_time,
+            local_left_out=left_out,
         )
 
     def _offers(
         self, book: Book, direction: Direction, amount: int, now_ns: int, deadline: int
     ) -> tuple[list[Offer], bool]:
-        """Return the best pool's and the best provider's offer, the better first; and whether pools were in time."""
+        """Return the best pool's and the best provider's offer, the better first; and whether pools were left out.
+
+        Pools that are late are left out where a provider's answer stands in for them; where nobody else offers anything
+        there is nothing that they would hold up.
+        """
         external = book.external(*direction, amount)
-        internal = None
-        in_time = True
         offers: list[Offer] = []
         for pool in book.pools_of(*direction):
-            if self.clock() > deadline:
+            if external is not None and self.clock() > deadline:
                 # What the first pools gave need not be near the best: all or nothing.
-                in_time = False
-                break
+                return [external], True
             offer = book.offer(pool, direction[0], amount, now_ns)
             if offer is not None:
                 offers.append(offer)
                 if self.freshen is not None and offer.rating.staleness is not Staleness.FRESH:
                     self.freshen(pool)
-        if in_time:
-            internal = best_of(offers)
-        found = [offer for offer in (internal, external) if offer is not None]
+        found = [offer for offer in (best_of(offers), external) if offer is not None]
         if len(found) == 2 and best_of(found) is external:
             found.reverse()
-        return found, in_time
+        return found, False
 
     def _own_route(self, offer: Offer) -> int:
         """Return the id of the route through one pool."""
