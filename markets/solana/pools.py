@@ -19,8 +19,8 @@ token stands for in lamports, `unstake_rate` what a little of it brings at once:
 
 `quote_grids` quotes many amounts with many pools, both ways, in one call without the GIL: a `Grid` for each pool.
 
-`Searcher` holds pools by a small integer and finds two-leg cycles among them. A cycle starts in the first token of the
-settlement list that it contains.
+`Searcher` holds pools by a small integer and finds cycles of two and three legs among them. A cycle starts in the first
+token of the settlement list that it contains.
 """
 
 from __future__ import annotations

@@ -108,62 +108,108 @@ def test_chains_of_swaps_write_what_the_program_writes(recorded: list[PoolAccoun
     assert crossed > 50
 
 
-def brute_force(recorded: list[PoolAccounts], settlement: list[str]) -> Iterator[tuple[tuple[str, str, str], int]]:
-    """All ordered pairs of pools that share both tokens: (start token, first, second) and the best profit found."""
-    pools = {row.address: Whirlpool.parse(list(row.accounts)) for row in recorded}
-    names = {address: [base58.b58encode(mint).decode() for mint in pool.mints] for address, pool in pools.items()}
+Way = tuple[str, ...]
+"""A cycle: its start token and its pools in order."""
 
-    def profit(start: str, first: str, second: str, amount: int) -> int | None:
-        for address, token in ((first, start), (second, None)):
-            a_to_b = names[address][0] == start if token else names[address][1] == start
+
+class BruteForce:
+    """Every cycle of two or three pools at every order of magnitude, in plain Python."""
+
+    def __init__(self, recorded: list[PoolAccounts], settlement: list[str]) -> None:
+        self.settlement = settlement
+        self.pools = {row.address: Whirlpool.parse(list(row.accounts)) for row in recorded}
+        self.tokens = {
+            address: tuple(base58.b58encode(mint).decode() for mint in pool.mints)
+            for address, pool in self.pools.items()
+        }
+
+    def ways(self, legs: int) -> Iterator[Way]:
+        """Return each directed cycle once, from the first of its tokens in the settlement list."""
+        of_token: dict[str, list[str]] = {}
+        for address, tokens in self.tokens.items():
+            for token in tokens:
+                of_token.setdefault(token, []).append(address)
+        for start in self.settlement:
+            ranked = set(self.settlement[: self.settlement.index(start)])
+            ways = [((start,), start, frozenset[str]())]
+            for leg in range(legs):
+                longer = []
+                for way, token, between in ways:
+                    for address in of_token.get(token, ()):
+                        one, other = self.tokens[address]
+                        end = other if token == one else one
+                        last = leg == legs - 1
+                        if address in way or end in between | ranked or (end == start) != last:
+                            continue
+                        longer.append(((*way, address), end, between | {end}))
+                ways = longer
+            yield from (way for way, _, _ in ways)
+
+    def profit(self, way: Way, amount: int) -> int | None:
+        token, given = way[0], amount
+        for address in way[1:]:
+            pool, (one, other) = self.pools[address], self.tokens[address]
+            before = pool.price, pool.tick, pool.liquidity
             try:
-                moved = copy.deepcopy(pools[address]).swap(a_to_b, amount)
+                moved = pool.swap(token == one, amount)
             except SwapFails:
                 return None
+            finally:
+                pool.price, pool.tick, pool.liquidity = before
             if moved.amount_in != amount:
                 return None
-            if token:
-                given, amount = amount, moved.amount_out
-            else:
-                amount = moved.amount_out
+            token, amount = other if token == one else one, moved.amount_out
         return amount - given
 
-    for first, second in itertools.permutations(sorted(pools), 2):
-        if set(names[first]) != set(names[second]):
-            continue
-        start = min(names[first], key=settlement.index)
-        sizes = sorted({int(1.3**power) + 1 for power in range(130)})
-        tried = {size: profit(start, first, second, size) for size in sizes}
-        paying = {size: value for size, value in tried.items() if value is not None and value > 0}
-        if not paying:
-            continue
-        best = max(paying, key=lambda size: paying[size])
+    def best(self, way: Way) -> int | None:
+        """Return the best profit among sizes of all orders of magnitude and those around the best of them."""
+        tried: dict[int, int] = {}
+        missed = 0
+        for size in sorted({int(1.15**power) + 1 for power in range(230)}):
+            value = self.profit(way, size)
+            if value is not None and value > 0:
+                tried[size] = value
+            # Beyond what the pools can take, and far beyond what pays, nothing more is to come.
+            missed = missed + 1 if value is None or value < 0 else 0
+            if missed > 60 and size > 10**12:
+                break
+        if not tried:
+            return None
+        best = max(tried, key=lambda size: tried[size])
         step = best
         while step:
             for size in (best - step, best + step):
-                value = profit(start, first, second, size) if size > 0 else None
-                if value is not None and value > paying[best]:
-                    paying[size] = value
+                value = self.profit(way, size) if size > 0 else None
+                if value is not None and value > tried[best]:
+                    tried[size] = value
                     best = size
             step //= 2
-        yield (start, first, second), paying[best]
+        return tried[best]
 
 
-def test_search_finds_the_cycles_that_brute_force_finds(recorded: list[PoolAccounts]) -> None:
+@pytest.mark.parametrize("legs", [2, 3])
+def test_search_finds_the_cycles_that_brute_force_finds(recorded: list[PoolAccounts], legs: int) -> None:
     pools = [parse(row) for row in recorded]
     others = {token for pool in pools for token in (pool.token_a, pool.token_b)} - {SOL, USDC}
     settlement = [SOL, USDC, *sorted(others)]
-    searcher = Searcher(settlement)
+    searcher = Searcher(settlement, most_legs=legs)
     for number, pool in enumerate(pools):
         searcher.upsert(number, pool)
     found = searcher.search()
-    ours = {(item.token, item.legs[0].pool, item.legs[1].pool): item for item in found}
-    assert len(ours) == len(found)
-    theirs = dict(brute_force(recorded, settlement))
+    assert searcher.left_out == 0
+    ours = {(item.token, *(leg.pool for leg in item.legs)): item for item in found}
+    assert len(ours) == len(found), "no cycle twice, whichever of its tokens it could begin in"
+    brute = BruteForce(recorded, settlement)
+    ways = [way for count in range(2, legs + 1) for way in brute.ways(count)]
+    assert searcher.examined == len(ways)
+    theirs = {way: best for way in ways if (best := brute.best(way)) is not None}
     assert ours.keys() == theirs.keys()
-    assert len(ours) >= 3
-    for cycle, best in theirs.items():
-        assert ours[cycle].net_profit >= best, cycle
+    assert len(ours) >= {2: 3, 3: 30}[legs]
+    for way, best in theirs.items():
+        # Rounding makes a saw of the profit: two units, and one of each token between at what it is worth.
+        item = ours[way]
+        worth = sum(item.amount_in / leg.amount_in for leg in item.legs[1:])
+        assert item.net_profit >= best - 2 - worth, way
     # Each candidate is what its legs give, one after the other.
     by_address = {pool.address: pool for pool in pools}
     for item in found:

@@ -15,11 +15,11 @@ pub mod raydium_v4;
 pub mod snapshot;
 pub mod spl_stake_pool;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 pub mod token;
 pub mod venue;
 pub mod whirlpool;
-mod wide;
+pub mod wide;
 
 use std::sync::Arc;
 

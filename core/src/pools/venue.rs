@@ -101,6 +101,11 @@ pub trait Venue: Equal + Debug + Send + Sync {
         None
     }
 
+    /// The most that a swap takes whole, where the pool knows that sooner than by trying.
+    fn capacity(&self, _a_to_b: bool, _clock: Clock) -> Option<u64> {
+        None
+    }
+
     /// Transfer fees of tokens a and b.
     fn transfer_fees(&self) -> [Option<TransferFee>; 2] {
         [None, None]

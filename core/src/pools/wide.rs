@@ -23,6 +23,18 @@ pub fn to_u128(value: U256) -> Option<u128> {
     (limbs[2] == 0 && limbs[3] == 0).then(|| u128::from(limbs[0]) | (u128::from(limbs[1]) << 64))
 }
 
+pub const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
+
+/// The nearest float, give or take a few units in its last place.
+#[inline]
+pub fn to_float(value: U256) -> f64 {
+    value
+        .as_limbs()
+        .iter()
+        .rev()
+        .fold(0.0, |sum, limb| sum * TWO_TO_64 + *limb as f64)
+}
+
 /// Quotient, rounded up when asked. The denominator must not be zero.
 #[inline]
 pub fn div(numerator: U256, denominator: U256, round_up: bool) -> U256 {

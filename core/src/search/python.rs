@@ -1,58 +1,100 @@
-//! The Python face of the search.
+//! The Python face of the search. Addresses become strings when they are asked for: most are not.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{Candidate, CandidateLeg, Searcher};
+use super::{Candidate, CandidateLeg, MOST_LEGS, MOST_SIZED, Searcher};
 use crate::pools::account::Pubkey;
 use crate::pools::python::PyPool;
 
 /// One leg of a found cycle.
-#[pyclass(frozen, get_all, name = "CandidateLeg", module = "pipeline._core")]
-pub struct PyCandidateLeg {
-    pool_id: u32,
-    pool: String,
-    a_to_b: bool,
-    amount_in: u64,
-    amount_out: u64,
-    price_impact_bps: f64,
-}
+#[pyclass(frozen, name = "CandidateLeg", module = "pipeline._core")]
+pub struct PyCandidateLeg(CandidateLeg);
 
 #[pymethods]
 impl PyCandidateLeg {
+    #[getter]
+    fn pool_id(&self) -> u32 {
+        self.0.pool_id
+    }
+
+    #[getter]
+    fn pool(&self) -> String {
+        self.0.pool.to_string()
+    }
+
+    #[getter]
+    fn a_to_b(&self) -> bool {
+        self.0.a_to_b
+    }
+
+    #[getter]
+    fn amount_in(&self) -> u64 {
+        self.0.amount_in
+    }
+
+    #[getter]
+    fn amount_out(&self) -> u64 {
+        self.0.amount_out
+    }
+
+    #[getter]
+    fn price_impact_bps(&self) -> f64 {
+        self.0.price_impact_bps
+    }
+
     fn __repr__(&self) -> String {
-        let direction = if self.a_to_b { "a->b" } else { "b->a" };
+        let direction = if self.0.a_to_b { "a->b" } else { "b->a" };
         format!(
             "CandidateLeg({} {direction}, {} -> {})",
-            self.pool, self.amount_in, self.amount_out
+            self.0.pool, self.0.amount_in, self.0.amount_out
         )
     }
 }
 
 /// A cycle that brings more than it takes and costs.
-#[pyclass(frozen, get_all, name = "Candidate", module = "pipeline._core")]
-pub struct PyCandidate {
-    token: String,
-    amount_in: u64,
-    amount_out: u64,
-    cost: u64,
-    legs: Vec<Py<PyCandidateLeg>>,
-}
+#[pyclass(frozen, name = "Candidate", module = "pipeline._core")]
+pub struct PyCandidate(Candidate);
 
 #[pymethods]
 impl PyCandidate {
+    #[getter]
+    fn token(&self) -> String {
+        self.0.token.to_string()
+    }
+
+    #[getter]
+    fn amount_in(&self) -> u64 {
+        self.0.amount_in
+    }
+
+    #[getter]
+    fn amount_out(&self) -> u64 {
+        self.0.amount_out
+    }
+
+    #[getter]
+    fn cost(&self) -> u64 {
+        self.0.cost
+    }
+
+    /// The pools in their order, with what each takes and gives.
+    #[getter]
+    fn legs(&self) -> Vec<PyCandidateLeg> {
+        self.0.legs.iter().cloned().map(PyCandidateLeg).collect()
+    }
+
     /// What is left after costs.
     #[getter]
     fn net_profit(&self) -> i128 {
-        i128::from(self.amount_out) - i128::from(self.amount_in) - i128::from(self.cost)
+        self.0.net_profit()
     }
 
     fn __repr__(&self) -> String {
+        let ids: Vec<u32> = self.0.legs.iter().map(|leg| leg.pool_id).collect();
         format!(
-            "Candidate({}, {} -> {}, {} legs)",
-            self.token,
-            self.amount_in,
-            self.amount_out,
-            self.legs.len()
+            "Candidate({}, {} -> {}, pools {ids:?})",
+            self.0.token, self.0.amount_in, self.0.amount_out,
         )
     }
 }
@@ -64,12 +106,18 @@ pub struct PySearcher(Searcher);
 #[pymethods]
 impl PySearcher {
     #[new]
-    fn new(settlement: Vec<String>) -> PyResult<Self> {
+    #[pyo3(signature = (settlement, *, most_legs = MOST_LEGS, most_sized = MOST_SIZED))]
+    fn new(settlement: Vec<String>, most_legs: usize, most_sized: usize) -> PyResult<Self> {
+        if !(2..=MOST_LEGS).contains(&most_legs) || most_sized == 0 {
+            return Err(PyValueError::new_err(format!(
+                "cycles have 2 or {MOST_LEGS} legs, and at least one is sized; not {most_legs} and {most_sized}"
+            )));
+        }
         let tokens = settlement
             .iter()
             .map(|token| Pubkey::parse(token))
             .collect::<Result<_, _>>()?;
-        Ok(Self(Searcher::new(tokens)))
+        Ok(Self(Searcher::new(tokens, most_legs, most_sized)))
     }
 
     fn upsert(&mut self, py: Python<'_>, pool_id: u32, pool: PyRef<'_, PyPool>) {
@@ -88,49 +136,34 @@ impl PySearcher {
     }
 
     #[pyo3(signature = (changed = None))]
-    fn search(&mut self, py: Python<'_>, changed: Option<Vec<u32>>) -> PyResult<Vec<PyCandidate>> {
+    fn search(&mut self, py: Python<'_>, changed: Option<Vec<u32>>) -> Vec<PyCandidate> {
         py.detach(|| self.0.search(changed.as_deref()))
             .into_iter()
-            .map(|candidate| to_python(py, candidate))
+            .map(PyCandidate)
             .collect()
     }
 
-    /// Directed cycles looked at by the last search.
+    /// Directed cycles that the last search looked at.
     #[getter]
     fn examined(&self) -> u64 {
-        self.0.examined
+        self.0.counts.examined
+    }
+
+    /// Of these, cycles whose marginal rates pay, so that their best size was looked for.
+    #[getter]
+    fn sized(&self) -> u64 {
+        self.0.counts.sized
+    }
+
+    /// Cycles that pay by their rates and were left out of the last search, because more than `most_sized` did.
+    #[getter]
+    fn left_out(&self) -> u64 {
+        self.0.counts.left_out
     }
 
     fn __len__(&self) -> usize {
         self.0.len()
     }
-}
-
-fn to_python(py: Python<'_>, candidate: Candidate) -> PyResult<PyCandidate> {
-    let leg = |leg: CandidateLeg| {
-        Py::new(
-            py,
-            PyCandidateLeg {
-                pool_id: leg.pool_id,
-                pool: leg.pool.to_string(),
-                a_to_b: leg.a_to_b,
-                amount_in: leg.amount_in,
-                amount_out: leg.amount_out,
-                price_impact_bps: leg.price_impact_bps,
-            },
-        )
-    };
-    Ok(PyCandidate {
-        token: candidate.token.to_string(),
-        amount_in: candidate.amount_in,
-        amount_out: candidate.amount_out,
-        cost: candidate.cost,
-        legs: candidate
-            .legs
-            .into_iter()
-            .map(leg)
-            .collect::<PyResult<_>>()?,
-    })
 }
 
 /// Add the classes to the module.

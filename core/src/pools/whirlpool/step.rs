@@ -7,7 +7,7 @@ use ruint::aliases::U256;
 
 use super::tick_math::{MAX_SQRT_PRICE, MIN_SQRT_PRICE};
 use crate::pools::error::{QuoteError, quote_error};
-use crate::pools::wide;
+use crate::pools::wide::{self, TWO_TO_64};
 
 /// Fee rates are in hundredths of a basis point.
 const FEE_UNIT: u128 = 1_000_000;
@@ -36,6 +36,17 @@ fn delta_a(p: u128, q: u128, liquidity: u128, round_up: bool) -> Result<Delta, Q
         None => Err(quote_error("number_down_cast_error")),
         Some(amount) => u64::try_from(amount).map_err(|_| quote_error("token_max_exceeded")),
     })
+}
+
+/// True when the amount of token A between two prices is above `amount` by more than floats could err. It saves the division where a
+/// swap ends before its target, as most do.
+fn is_surely_more(p: u128, q: u128, liquidity: u128, amount: u64) -> Result<bool, QuoteError> {
+    let (lower, upper) = (p.min(q), p.max(q));
+    let scaled = wide::mul(liquidity, upper - lower);
+    // The same unconditional error as in `delta_a`.
+    wide::shift_word_left(scaled).ok_or(quote_error("multiplication_overflow"))?;
+    let between = wide::to_float(scaled) / upper as f64 / lower as f64 * TWO_TO_64;
+    Ok(between > (amount as f64 + 2.0) * (1.0 + 1e-9))
 }
 
 /// Amount of token B between two prices: L * (upper - lower).
@@ -124,11 +135,15 @@ pub fn compute(
             Ok(delta_b(price, to, liquidity, is_input))
         }
     };
-    let to_target = fixed(target)?;
     let usable = if is_input {
         (u128::from(remaining) * (FEE_UNIT - fee_rate) / FEE_UNIT) as u64
     } else {
         remaining
+    };
+    let to_target = if fixed_is_a && is_surely_more(price, target, liquidity, usable)? {
+        Err(quote_error("token_max_exceeded"))
+    } else {
+        fixed(target)?
     };
     let next_price = match to_target {
         Ok(amount) if amount <= usable => target,

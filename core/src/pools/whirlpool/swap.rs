@@ -31,6 +31,7 @@ pub struct Outcome {
     pub amount_out: u64,
     pub fee_amount: u64,
     pub sqrt_price: u128,
+    /// Where the price stands, in a swap that is followed by a `Trace`; not told otherwise.
     pub tick: i32,
     pub liquidity: u128,
     pub ticks_crossed: u32,
@@ -225,7 +226,8 @@ pub fn run(
                 }
                 exhausted = sequence.exhausted_after(next_index);
                 tick = if a_to_b { next_index - 1 } else { next_index };
-            } else if step.next_price != price {
+            } else if step.next_price != price && trace.is_some() {
+                // Nothing of a quote depends on it, and it costs as much as a step.
                 tick = tick_of_sqrt_price(step.next_price);
             }
             price = step.next_price;
@@ -256,6 +258,17 @@ pub fn run(
         fee_rate,
         adaptive: meter.finish(pool.sqrt_price, price),
     })
+}
+
+/// What a swap takes until it runs out of tick arrays or of prices.
+pub fn capacity(pool: &Whirlpool, a_to_b: bool, unix_time: i64) -> Result<u64, QuoteError> {
+    let order = Order {
+        a_to_b,
+        amount: u64::MAX,
+        exact_in: true,
+        sqrt_price_limit: sqrt_price_of_tick(Sequence::of(pool, a_to_b)?.end()),
+    };
+    Ok(run(pool, order, unix_time, None)?.amount_in)
 }
 
 /// Liquidity on the far side of a tick. There are real pools whose ticks take away more than they have: a swap that

@@ -82,6 +82,13 @@ impl Venue for Whirlpool {
         (taken * U256::from(kept), given * U256::from(1_000_000))
     }
 
+    fn capacity(&self, a_to_b: bool, clock: Clock) -> Option<u64> {
+        if self.transfer_fee_a.is_some() || self.transfer_fee_b.is_some() {
+            return None;
+        }
+        swap::capacity(self, a_to_b, clock.unix_time).ok()
+    }
+
     fn transfer_fees(&self) -> [Option<TransferFee>; 2] {
         [self.transfer_fee_a, self.transfer_fee_b]
     }
