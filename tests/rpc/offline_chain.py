@@ -17,6 +17,7 @@ from localnet.served import ServedChain
 from localnet.world import World, begin
 from markets.tokens import load_registry
 from pipeline._core import Grid, Pool, quote_grids
+from pipeline.bus.errors import PublishFailed
 from pipeline.clock import wall_ns
 from pipeline.config import load_config
 from pipeline.context import WorkerContext
@@ -34,11 +35,15 @@ class Bus:
         self.connected = True
         self.pending_publishes = 0
         self.published: list[Message] = []
+        self.loses = False
 
     def publish_soon(self, message: Message) -> asyncio.Future[Any]:
         self.published.append(message)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.set_result(None)
+        if self.loses:
+            future.set_exception(PublishFailed("no acknowledgement"))
+        else:
+            future.set_result(None)
         return future
 
 

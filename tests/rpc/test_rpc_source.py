@@ -233,6 +233,21 @@ async def test_a_bus_that_is_behind_is_not_filled_and_a_new_one_is_told_everythi
         follow.bus.pending_publishes = 0
         await moved(chain, follow, 3)
         assert [one for one in follow.bus.published if isinstance(one, PoolState)]
+        # What was lost on its way is told whole the next time: nothing is built on it.
+        follow.bus.loses = True
+        follow.bus.published.clear()
+        await moved(chain, follow, 3)
+        await asyncio.sleep(0)
+        lost = {one.pool for one in follow.bus.published if isinstance(one, PoolState)}
+        follow.bus.loses = False
+        follow.bus.published.clear()
+        await moved(chain, follow, 5)
+        first: dict[str, bool] = {}
+        for one in follow.bus.published:
+            if isinstance(one, PoolState):
+                first.setdefault(one.pool, one.complete)
+        assert lost & first.keys()
+        assert all(first[pool] for pool in lost & first.keys())
         # After a new connection the server may be another one: everything is told whole.
         follow.bus.published.clear()
         follow.bus.counters.reconnects += 1

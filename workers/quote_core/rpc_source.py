@@ -280,17 +280,22 @@ class RpcSource:
             if not bus.connected or bus.pending_publishes >= self.context.config.nats.max_pending // 2:
                 self._publication.drop(observed.read.address)
                 continue
-            if self._send(self._publication.state(observed, now_ns)):
+            if self._send(self._publication.state(observed, now_ns), observed.read.address):
                 told += observed.read.slot == self.slot
-            else:
-                self._publication.drop(observed.read.address)
         market_ns = self._now_ns()
         self._send(self._publication.update(self.slot, market_ns, now_ns, market=self.market, pools_changed=told))
 
-    def _send(self, message: Message) -> bool:
+    def _send(self, message: Message, pool: str = "") -> bool:
+        """Publish without waiting. A pool of which anything is not stored is told whole the next time."""
+
+        def stored(future: asyncio.Future[Stored]) -> None:
+            if not future.cancelled() and future.exception() is not None:
+                self._publication.drop(pool)
+
         try:
-            self.context.bus.publish_soon(message).add_done_callback(_seen)
+            self.context.bus.publish_soon(message).add_done_callback(stored)
         except PublishFailed as error:
+            self._publication.drop(pool)
             self.context.health.degraded(f"pools are not published: {error}", cause="publish")
             return False
         self.context.health.recovered(cause="publish")
@@ -317,9 +322,3 @@ class RpcSource:
             self.context.health.degraded(trouble, cause="rpc")
         else:
             self.context.health.recovered(cause="rpc")
-
-
-def _seen(future: asyncio.Future[Stored]) -> None:
-    """Look at the outcome of a publish that nothing waits for, so that a lost one is no unhandled error."""
-    if not future.cancelled():
-        future.exception()
