@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 from markets.routes import Route, RouteRefused, Step
 from markets.tokens import Registry, TokenFileError
-from pipeline.messages import AskedPair, PairQuotes, Problem, Protocol, Quote, Staleness
+from pipeline.messages import AskedPair, PairQuotes, Problem, Quote, Staleness
 from workers.quote_core.aggregator import Aggregator, Changed
 from workers.quote_core.book import Book, Direction, Offer, best_of
-from workers.quote_core.parts import LOCAL
 from workers.quote_core.route_store import RouteStore
+from workers.quote_core.telling import quote_of
 
 MAX_AMOUNT = 2**64 - 1
 NS_PER_MS = 1_000_000
@@ -187,63 +187,9 @@ class Desk:
                 for event in self._waiting.get(direction, ()):
                     event.set()
 
-    def quotes_of_pool(self, address: str) -> list[Quote]:
-        """Return a pool's whole grid as quotes; empty where the pool is not quoted."""
-        aggregator = self.aggregator()
-        known = aggregator.book.pools.get(address) if aggregator is not None else None
-        if aggregator is None or known is None:
-            return []
-        pool = known.held.pool
-        quotes = []
-        ratings = aggregator.book.rate_pool(known, aggregator.now_ns())
-        for row, rating in zip(known.held.grid, ratings, strict=True):
-            a_to_b, _index, amount_in, amount_out, fee_amount, impact = row
-            if not amount_out:
-                continue
-            token_in, token_out = known.tokens if a_to_b else known.tokens[::-1]
-            offer = Offer(
-                provider=LOCAL,
-                pool=address,
-                protocol=Protocol(int(pool.protocol)),
-                token_in=token_in,
-                token_out=token_out,
-                amount_in=amount_in,
-                amount_out=amount_out,
-                fee_amount=fee_amount,
-                price_impact_bps=impact,
-                slot=pool.slot,
-                quoted_ns=known.confirmed_ns,
-                rating=rating,
-            )
-            quotes.append(self.quote_of(offer))
-        return quotes
-
     def quote_of(self, offer: Offer) -> Quote:
         """Return an offer as it is told to clients."""
-        factors = offer.rating.factors
-        return Quote(
-            pool=offer.pool,
-            protocol=offer.protocol,
-            provider=offer.provider,
-            token_in=offer.token_in,
-            token_out=offer.token_out,
-            amount_in=offer.amount_in,
-            amount_out=offer.amount_out,
-            price_impact_bps=offer.price_impact_bps,
-            slot=offer.slot,
-            quoted_ns=offer.quoted_ns,
-            hops=offer.hops,
-            route=offer.route or self._own_route(offer),
-            oracle_amount_out=offer.rating.oracle_amount_out,
-            confidence=offer.rating.confidence,
-            age_factor=factors.age,
-            hops_factor=factors.hops,
-            oracle_factor=factors.oracle,
-            provider_factor=factors.provider,
-            slippage_factor=factors.slippage,
-            band=offer.rating.band,
-            staleness=offer.rating.staleness,
-        )
+        return quote_of(offer, route=offer.route or self._own_route(offer))
 
     def _make(self, asked: Asked, book: Book, now_ns: int) -> PairQuotes:
         deadline = self.clock() + self.terms.local_ns

@@ -40,7 +40,8 @@ class Teller:
             told = (offer.pool, offer.amount_out, offer.slot)
             if told != self._told.get((token_in, token_out)):
                 self._told[(token_in, token_out)] = told
-                self.send(quote_of(offer, producer=self.context.name, now_ns=self.context.clock()))
+                id_ = deterministic_id("quote", *told, token_in, amount_in, offer.quoted_ns)
+                self.send(quote_of(offer, id_=id_, producer=self.context.name, now_ns=self.context.clock()))
 
     def refuse(self, pool: str, slot: int, reason: str, cause: str) -> None:
         """Report a pool that cannot be quoted, once per reason; the others go on."""
@@ -75,13 +76,11 @@ class Teller:
             self.context.log.warning("not published", error=str(error))
 
 
-def quote_of(offer: Offer, *, producer: str, now_ns: int) -> Quote:
-    """Return an offer as the message that tells it."""
+def quote_of(offer: Offer, *, id_: str = "", producer: str = "", now_ns: int = 0, route: int = 0) -> Quote:
+    """Return an offer as the message that tells it; inside an answer it needs no header of its own."""
     rating = offer.rating
     return Quote(
-        id=deterministic_id(
-            "quote", offer.provider, offer.pool, offer.token_in, offer.amount_in, offer.slot, offer.quoted_ns
-        ),
+        id=id_,
         created_ns=now_ns,
         producer=producer,
         pool=offer.pool,
@@ -95,7 +94,7 @@ def quote_of(offer: Offer, *, producer: str, now_ns: int) -> Quote:
         slot=offer.slot,
         quoted_ns=offer.quoted_ns,
         hops=offer.hops,
-        route=offer.route,
+        route=route or offer.route,
         oracle_amount_out=rating.oracle_amount_out,
         confidence=rating.confidence,
         age_factor=rating.factors.age,

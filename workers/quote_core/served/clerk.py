@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.ids import deterministic_id
 from pipeline.messages import (
@@ -15,12 +15,11 @@ from pipeline.messages import (
     PoolQuotes,
     PoolRequest,
     Problem,
-    Protocol,
     QuoteAnswer,
-    QuotedAmount,
     QuoteRequest,
 )
 from workers.quote_core.desk import Asked, Desk, NotUnderstood, refused
+from workers.quote_core.parts import to_messages
 
 TURN_NS = 5_000_000
 """A request of many pairs lets others have the event loop after so long."""
@@ -88,30 +87,11 @@ class Clerk:
         if known is None:
             words = f"no pool {request.pool[:64]!r} is quoted here; `pipeline pools list` shows those that are"
             return self._no_pool(request, Problem.UNKNOWN_POOL, words)
-        held = known.held
+        # As the parts of the quote core tell it to each other, and as it was last confirmed.
+        held = replace(known.held, confirmed_ns=known.confirmed_ns)
+        state = to_messages(held, producer=self.producer, now_ns=self.wall_ns())[0]
+        assert isinstance(state, PoolQuotes)
         pool = held.pool
-        state = PoolQuotes(
-            pool=pool.address,
-            protocol=Protocol(int(pool.protocol)),
-            token_a=pool.token_a,
-            token_b=pool.token_b,
-            slot=pool.slot,
-            write_version=pool.write_version,
-            observed_ns=held.observed_ns,
-            confirmed_ns=known.confirmed_ns,
-            quotes=[
-                QuotedAmount(
-                    a_to_b=a_to_b,
-                    amount_index=index,
-                    amount_in=amount_in,
-                    amount_out=amount_out,
-                    fee_amount=fee_amount,
-                    price_impact_bps=impact,
-                )
-                for a_to_b, index, amount_in, amount_out, fee_amount, impact in held.grid
-            ],
-            snapshot=pool.snapshot(),
-        )
         return PoolAnswer(
             id=deterministic_id("pool-answer", request.id, pool.address, pool.slot, pool.write_version),
             correlation_id=request.id,
