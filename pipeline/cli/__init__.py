@@ -36,7 +36,7 @@ COMMANDS: dict[str, _Entry] = {
     "worker": _Entry("run_worker:worker", RUN, "Run one worker in this process."),
     "status": _Entry("status:status", LOOK, "Show workers, streams and the permit."),
     "providers": _Entry("providers:providers", LOOK, "Show the external quote providers."),
-    "quotes": _Entry("quotes:quotes", LOOK, "Show the best quotes, computed here and asked for."),
+    "quotes": _Entry("quotes:quotes", LOOK, "Show the best quotes of the running quote core."),
     "pools": _Entry("pools:app", LOOK, "Find pools on chain, list and show them."),
     "tap": _Entry("streams:tap", LOOK, "Show messages of a stream or subject, decoded."),
     "decode": _Entry("decode:decode", LOOK, "Decode one message from standard input to JSON."),

@@ -45,11 +45,12 @@ def root() -> None:
 
 @app.command()
 def discover(json: JsonOption = False) -> None:
-    """Look for the pools of every listed pair on chain now, and write the list that the quote core starts from.
+    """Look for pools on chain now, and write the list.
 
-    Asks the endpoints of rpc.endpoints with one getProgramAccounts call per pair and venue, within their rate limits.
-    Pools that nobody can trade with, or that hold too little ([discovery] in the configuration), are left out with the
-    reason. A running quote core looks by itself every discovery.refresh_s and is not disturbed.
+    The quote core starts from that list. Asks the endpoints of rpc.endpoints with one getProgramAccounts call per pair
+    and venue, within their rate limits. Pools that nobody can trade with, or that hold too little ([discovery] in the
+    configuration), are left out with the reason. A running quote core looks by itself every discovery.refresh_s and is
+    not disturbed.
 
     Exit code 1 when some questions had no answer (what was known of them is kept), 2 without an endpoint, 3 when none
     answers.
@@ -75,7 +76,9 @@ def list_(
     left_out: Annotated[bool, typer.Option("--left-out", help="The pools that discovery left out, and why.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """List the pools that the quote core quotes (from shared memory) and those that discovery found (from its file).
+    """List the known pools.
+
+    Those that the quote core quotes, from shared memory, and those that discovery found, from its file.
 
     State: quoted; refused: the quote core cannot quote it now, with the reason where the server tells it; found:
     discovered, and unknown to the quote core. The fee is that of the middle quoted amount. The age counts from when the
@@ -116,7 +119,10 @@ def show(
     pool: Annotated[str, typer.Argument(help="Address, or the beginning of one that fits one pool.")],
     json: JsonOption = False,
 ) -> None:
-    """Show everything that is known of one pool: its figures, and what it gives for every quoted amount."""
+    """Show one pool.
+
+    Everything that is known of it here: the figures it goes by, and what it gives for every quoted amount.
+    """
     config = settings.config()
     tokens = known_tokens()
     listed = import_module(_DISCOVERING).remembered(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Context, Decimal
 from pathlib import Path
 
 from pipeline.clock import wall_ns
@@ -49,7 +49,7 @@ class Tokens:
         if decimals_in is None or decimals_out is None or not amount_in:
             return ""
         rate = Decimal(amount_out).scaleb(-decimals_out) / Decimal(amount_in).scaleb(-decimals_in)
-        return f"{rate:.{RATE_DIGITS}g}"
+        return f"{rate.normalize(Context(prec=RATE_DIGITS)):f}"
 
 
 @dataclass(frozen=True, slots=True)

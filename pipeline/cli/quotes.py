@@ -60,8 +60,9 @@ def quotes(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show the best quotes: for every direction and amount who gives most, here (internal) and elsewhere (external).
+    """Show the best quotes of the running quote core.
 
+    For every direction and amount: who gives most among its pools (internal) and among other providers (external).
     "Best" is by confidence-weighted output, and a star marks the better of the two. The rate is whole tokens received
     per whole token given, after every fee. The confidence is 0..1, with the band that decides what may be traded on it:
     execute 0.9, verify 0.7, cautious 0.5, else skip. The age counts from when the quote was last known to hold.
