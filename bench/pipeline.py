@@ -14,16 +14,13 @@ The baseline relays messages of the same sizes over three hops on the same serve
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import uvloop
 
 from bench.pipeline_baseline import Relay
-from bench.pipeline_stage import ENVIRONMENT, WINDOW, Measured, Stage
+from bench.pipeline_stage import ENVIRONMENT, WINDOW, Measured, Stage, own_server
 from bench.pipeline_world import World
 from bench.report import Report, Row, row
 from pipeline.bus import Bus
@@ -59,23 +56,8 @@ def told_us(spent: dict[str, float]) -> str:
 
 def run(seconds: float = SECONDS, sustained: int = SUSTAINED_CHANGES, relayed: int = SUSTAINED_RELAYED) -> Report:
     """Measure ours and the baseline in turn."""
-    run_directory = Path(tempfile.mkdtemp(prefix="pipeline-bench-"))
-    shm = Path(tempfile.mkdtemp(prefix="pipeline-bench-", dir="/dev/shm"))
-    saved = dict(os.environ)
-    try:
-        with EmbeddedNats(name="bench") as server:
-            os.environ |= ENVIRONMENT | {
-                "PIPELINE_NATS__URL": server.url,
-                "PIPELINE_SHM__DIRECTORY": str(shm),
-                "PIPELINE_WORKER__RUN_DIR": str(run_directory),
-                "PIPELINE_WORKER__DATA_DIR": str(run_directory),
-            }
-            return uvloop.run(_run(server, shm, seconds, sustained, relayed))
-    finally:
-        os.environ.clear()
-        os.environ |= saved
-        shutil.rmtree(run_directory, ignore_errors=True)
-        shutil.rmtree(shm, ignore_errors=True)
+    with own_server(ENVIRONMENT) as (server, shm):
+        return uvloop.run(_run(server, shm, seconds, sustained, relayed))
 
 
 async def _run(server: EmbeddedNats, shm: Path, seconds: float, sustained: int, relayed: int) -> Report:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +27,7 @@ from pipeline.messages import (
     PlanRefusal,
     RefusalReason,
 )
+from pipeline.nats_server import EmbeddedNats
 
 WINDOW = 400
 """Changes on their way at once, where the throughput is measured."""
@@ -63,6 +66,29 @@ class Measured:
     outcomes: Counter[str]
     cpu_us: dict[str, float]
     """Processor time per change, microseconds, by process."""
+
+
+@contextlib.contextmanager
+def own_server(environment: Mapping[str, str]) -> Iterator[tuple[EmbeddedNats, Path]]:
+    """Run a NATS server, and name it and folders of this run alone to every process; yield it and the shared memory."""
+    run_directory = Path(tempfile.mkdtemp(prefix="pipeline-bench-"))
+    shm = Path(tempfile.mkdtemp(prefix="pipeline-bench-", dir="/dev/shm"))
+    saved = dict(os.environ)
+    try:
+        with EmbeddedNats(name="bench") as server:
+            os.environ |= {
+                **environment,
+                "PIPELINE_NATS__URL": server.url,
+                "PIPELINE_SHM__DIRECTORY": str(shm),
+                "PIPELINE_WORKER__RUN_DIR": str(run_directory),
+                "PIPELINE_WORKER__DATA_DIR": str(run_directory),
+            }
+            yield server, shm
+    finally:
+        os.environ.clear()
+        os.environ |= saved
+        shutil.rmtree(run_directory, ignore_errors=True)
+        shutil.rmtree(shm, ignore_errors=True)
 
 
 def processor_time_s(pid: int) -> float:

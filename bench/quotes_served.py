@@ -9,20 +9,16 @@ The baseline is nats-py's own service endpoint (a task per request) that answers
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import grpc
 import uvloop
 
-from bench.pipeline_stage import processor_time_s
+from bench.pipeline_stage import own_server, processor_time_s
 from bench.report import Row, row
 from generated import quotes_pb2 as pb
 from generated import quotes_pb2_grpc as pb_grpc
@@ -34,7 +30,6 @@ from pipeline._core import Pool
 from pipeline.bus import Bus
 from pipeline.config import load_config
 from pipeline.messages import AskedPair, QuoteAnswer, QuoteRequest
-from pipeline.nats_server import EmbeddedNats
 from pipeline.streams import reconcile
 
 SECONDS = 6.0
@@ -159,23 +154,8 @@ def _measured(took: list[int], per_s: float, core_us: float) -> _Measured:
 
 def measure(seconds: float = SECONDS) -> tuple[list[Row], list[str]]:
     """Measure, and return the rows and notes of the report."""
-    directory = Path(tempfile.mkdtemp(prefix="pipeline-bench-"))
-    shm = Path(tempfile.mkdtemp(prefix="pipeline-bench-", dir="/dev/shm"))
-    saved = dict(os.environ)
-    try:
-        with EmbeddedNats(name="bench") as server:
-            os.environ |= ENVIRONMENT | {
-                "PIPELINE_NATS__URL": server.url,
-                "PIPELINE_SHM__DIRECTORY": str(shm),
-                "PIPELINE_WORKER__RUN_DIR": str(directory),
-                "PIPELINE_WORKER__DATA_DIR": str(directory),
-            }
-            return uvloop.run(_measure(server.url, seconds))
-    finally:
-        os.environ.clear()
-        os.environ |= saved
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(shm, ignore_errors=True)
+    with own_server(ENVIRONMENT) as (server, _shm):
+        return uvloop.run(_measure(server.url, seconds))
 
 
 async def _measure(url: str, seconds: float) -> tuple[list[Row], list[str]]:
