@@ -12,7 +12,7 @@ from markets.oracle.fair import FairValues
 from pipeline._core import Pool, QuoteError
 from pipeline.messages import Protocol, Quote
 from workers.quote_core.parts import LOCAL, PoolGrid
-from workers.quote_core.rating import Rating, Reliability, expected_impact, rate, rate_grid
+from workers.quote_core.rating import Rating, Reliability, Row, expected_impact, rate, rate_grid
 
 Direction = tuple[str, str]
 """Mints of the token given and the token taken."""
@@ -65,6 +65,8 @@ class HeldPool:
     held: PoolGrid
     tokens: Direction
     confirmed_ns: int
+    rows: list[Row]
+    """The grid's rows: each reading of a grid makes them anew."""
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ class Book:
         if known is not None and _order(pool) < _order(known.held.pool):
             return
         tokens = (pool.token_a, pool.token_b)
-        self.pools[pool.address] = HeldPool(value, tokens, value.confirmed_ns)
+        self.pools[pool.address] = HeldPool(value, tokens, value.confirmed_ns, list(value.grid))
         self._by_tokens.setdefault(frozenset(tokens), {})[pool.address] = None
         self._reliability.setdefault(pool.address, Reliability()).note(True)
         self._touch(tokens)
@@ -184,7 +186,7 @@ class Book:
             amount_out=quote.amount_out,
             worth=oracle.of(amount_in) if oracle is not None else 0,
             reliability=self._share(address),
-            expected_bps=expected_impact(list(known.held.grid), a_to_b, amount_in),
+            expected_bps=expected_impact(known.rows, a_to_b, amount_in),
             quoted_bps=quote.price_impact_bps,
         )
         return Offer(
