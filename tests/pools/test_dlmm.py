@@ -113,6 +113,8 @@ def test_more_in_never_gives_less_and_a_round_trip_never_pays(pair: Pair, a_to_b
 @given(pairs(), st.booleans(), amounts)
 @settings(max_examples=200, deadline=None)
 def test_exact_out_is_had_for_its_price(pair: Pair, a_to_b: bool, amount: int) -> None:
+    # From the output, the fee may take all that a bin of dust gives: exact output passes it over, exact input does not.
+    pair.fee_mode = 0
     pool = parse(pair.accounts())
     try:
         wanted = pool.quote_out(a_to_b, amount)

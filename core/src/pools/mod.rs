@@ -7,6 +7,7 @@ pub mod error;
 mod fuzz_tests;
 pub mod info;
 pub mod marinade;
+mod meteora_damm_v2;
 mod meteora_dlmm;
 pub mod python;
 pub mod raydium_clmm;

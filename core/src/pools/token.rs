@@ -245,6 +245,60 @@ fn extensions(data: &[u8], kind: u8) -> Result<Vec<(u16, &[u8])>, Refused> {
     Ok(found)
 }
 
+/// The tokens of a pool that notes which token program each belongs to: 0 the classic one, 1 Token-2022.
+///
+/// A mint of the latter must be given. Both mints and vaults are checked where they are given.
+pub fn noted_tokens(
+    accounts: &[Account],
+    mints: [Pubkey; 2],
+    vaults: [Pubkey; 2],
+    programs: [u8; 2],
+    epoch: u64,
+) -> Result<[Option<TransferFee>; 2], Refused> {
+    check_companions(accounts, &vaults, &mints)?;
+    let mut fees = [None, None];
+    for side in 0..2 {
+        let given = accounts
+            .iter()
+            .any(|account| account.address == mints[side]);
+        match programs[side] {
+            0 => {}
+            1 if given => {}
+            1 => {
+                return refuse(
+                    "missing_account",
+                    format!(
+                        "mint {} may charge transfer fees and must be given",
+                        mints[side]
+                    ),
+                );
+            }
+            other => return refuse("unknown_mode", format!("token program {other} is unknown")),
+        }
+        fees[side] = transfer_fee_of(accounts, mints[side], vaults[side], epoch)?;
+    }
+    Ok(fees)
+}
+
+/// Refuse a vault that is given and holds less than the pool owes.
+pub fn check_held(
+    accounts: &[Account],
+    vault: Pubkey,
+    mint: Pubkey,
+    owed: u128,
+) -> Result<(), Refused> {
+    let Some(account) = accounts.iter().find(|account| account.address == vault) else {
+        return Ok(());
+    };
+    if owed > u128::from(vault_balance(account, mint)?) {
+        return refuse(
+            "bad_pool",
+            format!("vault {vault} holds less than the pool owes"),
+        );
+    }
+    Ok(())
+}
+
 /// Move a vault's balance, where the vault is among the accounts.
 pub fn move_balance(
     accounts: &mut [Account],

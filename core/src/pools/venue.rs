@@ -23,6 +23,7 @@ pub const FAMILIES: &[Family] = &[
     super::raydium_cpmm::FAMILY,
     super::raydium_clmm::FAMILY,
     super::meteora_dlmm::FAMILY,
+    super::meteora_damm_v2::FAMILY,
     super::spl_stake_pool::FAMILY,
     super::marinade::FAMILY,
 ];

@@ -46,3 +46,19 @@ pub fn div(numerator: U256, denominator: U256, round_up: bool) -> U256 {
         quotient
     }
 }
+
+/// `base ^ exponent` for a base of at most one, Q64.64, every product cut off; nothing for exponents of 2^19 and more.
+pub fn power_below_one(base: u128, exponent: u32) -> Option<u128> {
+    const BITS: u32 = 19;
+    if exponent >> BITS != 0 {
+        return None;
+    }
+    let (mut square, mut power) = (base, 1u128 << 64);
+    for bit in 0..BITS {
+        if exponent >> bit & 1 == 1 {
+            power = power.checked_mul(square)? >> 64;
+        }
+        square = square.checked_mul(square)? >> 64;
+    }
+    Some(power)
+}

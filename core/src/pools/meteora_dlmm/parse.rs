@@ -17,7 +17,6 @@ const BY_TIME: u8 = 1;
 const FUNCTION_OPEN: u8 = 0;
 const FUNCTION_MINING: u8 = 1;
 const FUNCTION_ORDERS: u8 = 2;
-const TOKEN_2022: u8 = 1;
 
 /// What the accounts of the program beside the pair hold.
 struct Companions {
@@ -252,47 +251,24 @@ fn tokens(
     bins: &[Bin],
     clock: Clock,
 ) -> Result<[Option<TransferFee>; 2], Refused> {
-    let mut mints = [Pubkey::default(); 2];
-    let mut vaults = [Pubkey::default(); 2];
+    let keys = |at: [usize; 2]| Ok([key_at(data, at[0])?, key_at(data, at[1])?]);
+    let (mints, vaults) = (keys(pair::MINTS)?, keys(pair::VAULTS)?);
+    let programs = [
+        u8_at(data, pair::TOKEN_PROGRAMS[0])?,
+        u8_at(data, pair::TOKEN_PROGRAMS[1])?,
+    ];
+    let fees = token::noted_tokens(accounts, mints, vaults, programs, clock.epoch())?;
     for side in 0..2 {
-        mints[side] = key_at(data, pair::MINTS[side])?;
-        vaults[side] = key_at(data, pair::VAULTS[side])?;
-    }
-    token::check_companions(accounts, &vaults, &mints)?;
-    let given = |key: Pubkey| accounts.iter().find(|account| account.address == key);
-    let mut fees = [None, None];
-    for side in 0..2 {
-        let program = u8_at(data, pair::TOKEN_PROGRAMS[side])?;
-        if program > TOKEN_2022 {
-            return refuse(
-                "unknown_mode",
-                format!("token program {program} is unknown"),
-            );
-        }
-        if program == TOKEN_2022 && given(mints[side]).is_none() {
-            return refuse(
-                "missing_account",
-                format!(
-                    "mint {} may charge transfer fees and must be given",
-                    mints[side]
-                ),
-            );
-        }
-        if let Some(vault) = given(vaults[side]) {
-            let offered = bins.iter().map(|bin| {
-                let orders = if bin.asks == (side == 0) {
-                    u128::from(bin.open) + u128::from(bin.processed)
-                } else {
-                    0
-                };
-                u128::from(bin.amounts[side]) + orders
-            });
-            let owed = offered.sum::<u128>() + u128::from(u64_at(data, pair::PROTOCOL_FEES[side])?);
-            if owed > u128::from(token::vault_balance(vault, mints[side])?) {
-                return refuse("bad_pool", "bins offer more than the vault holds");
-            }
-        }
-        fees[side] = token::transfer_fee_of(accounts, mints[side], vaults[side], clock.epoch())?;
+        let offered = bins.iter().map(|bin| {
+            let orders = if bin.asks == (side == 0) {
+                u128::from(bin.open) + u128::from(bin.processed)
+            } else {
+                0
+            };
+            u128::from(bin.amounts[side]) + orders
+        });
+        let owed = offered.sum::<u128>() + u128::from(u64_at(data, pair::PROTOCOL_FEES[side])?);
+        token::check_held(accounts, vaults[side], mints[side], owed)?;
     }
     Ok(fees)
 }

@@ -7,8 +7,6 @@ use crate::pools::wide;
 
 pub const ONE: u128 = 1 << 64;
 const OVERFLOW: QuoteError = quote_error("math_overflow");
-/// Exponents from here on are not computed.
-const EXPONENT_BITS: u32 = 19;
 
 /// `(1 + bin_step / 10,000) ^ id` in Q64.64, or nothing where the program cannot hold it.
 ///
@@ -18,19 +16,8 @@ pub fn of_bin(id: i32, bin_step: u16) -> Option<u128> {
     if id == 0 {
         return Some(ONE);
     }
-    let exponent = id.unsigned_abs();
-    if exponent >> EXPONENT_BITS != 0 {
-        return None;
-    }
     let base = ONE + (u128::from(bin_step) << 64) / 10_000;
-    let mut square = u128::MAX / base;
-    let mut power = ONE;
-    for bit in 0..EXPONENT_BITS {
-        if exponent >> bit & 1 == 1 {
-            power = power.checked_mul(square)? >> 64;
-        }
-        square = square.checked_mul(square)? >> 64;
-    }
+    let power = wide::power_below_one(u128::MAX / base, id.unsigned_abs())?;
     match power {
         0 => None,
         _ if id > 0 => Some(u128::MAX / power),
