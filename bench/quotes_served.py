@@ -20,8 +20,6 @@ import uvloop
 
 from bench.pipeline_stage import own_server, processor_time_s
 from bench.report import Row, row
-from generated import quotes_pb2 as pb
-from generated import quotes_pb2_grpc as pb_grpc
 from localnet.market import offline_engine
 from localnet.publication import HeldState, Publication
 from markets.tokens import load_registry
@@ -30,6 +28,7 @@ from pipeline._core import Pool
 from pipeline.bus import Bus
 from pipeline.config import load_config
 from pipeline.messages import AskedPair, QuoteAnswer, QuoteRequest
+from pipeline.quotes_grpc import pb, pb_grpc
 from pipeline.streams import reconcile
 
 SECONDS = 6.0

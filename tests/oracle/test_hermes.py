@@ -182,6 +182,7 @@ def part(told: list[OraclePrice], read: Any = None, **overrides: object) -> Orac
     missing: dict[str, str] = {}
     health = SimpleNamespace(
         missing=missing,
+        collectors=[],
         degraded=lambda detail, *, cause: missing.update({cause: detail}),
         recovered=lambda *, cause: missing.pop(cause, None),
     )
@@ -226,6 +227,9 @@ async def test_the_part_tells_each_price_once_from_both_sources() -> None:
     assert by_source == [("hermes", USDC_MINT), ("hermes", SOL_MINT), ("pyth", SOL_MINT), ("pyth", SOL_MINT)]
     assert len({price.id for price in told}) == 4
     assert oracle.figures.failed[("pyth", "partial_verification")] >= 3
+    families = {family.name: family for collect in oracle.context.health.collectors for family in collect()}
+    samples = {tuple(sample.labels.values()): sample.value for sample in families["pipeline_oracle_prices"].samples}
+    assert samples == {("hermes",): 2, ("pyth",): 2}
     assert "oracle-pyth" in oracle.context.health.missing
     assert "oracle-hermes" not in oracle.context.health.missing
 

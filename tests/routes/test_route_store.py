@@ -18,7 +18,7 @@ from markets.routes import Route, RouteRefused, Step
 from pipeline.config import load_config
 from pipeline.errors import UsageFailure
 from workers.quote_core.route_places import RedisRoutes, SqlRoutes, key_of, open_places
-from workers.quote_core.route_store import RouteStore, Store, StoreFailed
+from workers.quote_core.route_store import RouteStore, Store, StoreFailed, route_metrics
 
 pytest_plugins = ["tests.auditor.conftest"]
 
@@ -98,6 +98,13 @@ async def test_routes_are_kept_for_good(url: str) -> None:
         assert second.figures()["sql"].hits == 1, "the second time it is held"
         assert await second.find(1) is None
         assert second.figures()["sql"].misses == 1
+        reads = next(family for family in route_metrics(second) if family.name == "pipeline_routes_reads")
+        assert {tuple(sample.labels.values()): sample.value for sample in reads.samples} == {
+            ("process", "yes"): 1,
+            ("process", "no"): 2,
+            ("sql", "yes"): 1,
+            ("sql", "no"): 1,
+        }
         second.remember(route(8))  # not held, but there already
     assert second.collisions == 0
 

@@ -16,11 +16,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from served_world import DOLLAR, S, World
 from trading_stage import eventually
 
-from generated import quotes_pb2 as pb
-from generated import quotes_pb2_grpc as pb_grpc
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.bus import Bus
 from pipeline.config import ConfigError, load_config
+from pipeline.quotes_grpc import pb, pb_grpc
 
 pytestmark = pytest.mark.integration
 TOKEN = "a-token-that-is-long-enough"

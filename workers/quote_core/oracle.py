@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from markets.oracle.fair import NS_PER_S
 from markets.oracle.hermes import Hermes, HermesFailed
@@ -88,6 +89,8 @@ class OraclePart:
         self._feeds = feeds_of(context.config)
         self._read_accounts = read_accounts if self._settings.pyth_accounts else None
         self._told: dict[tuple[str, str], int] = {}
+        if self.asks:
+            context.health.collectors.append(self.collect)
 
     @property
     def asks(self) -> bool:
@@ -101,6 +104,21 @@ class OraclePart:
                 group.create_task(self._repeat(PYTH, self._accounts(self._read_accounts)), name="oracle-pyth")
             if self._settings.hermes_url.get_secret_value():
                 group.create_task(self._hermes(), name="oracle-hermes")
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of asking."""
+        told = CounterMetricFamily("pipeline_oracle_prices", "Prices told on, by source", labels=["source"])
+        for source, count in sorted(self.figures.told.items()):
+            told.add_metric([source], count)
+        yield told
+        failed = CounterMetricFamily(
+            "pipeline_oracle_failures",
+            "Calls and prices that gave nothing, by source and reason",
+            labels=["source", "reason"],
+        )
+        for key, count in sorted(self.figures.failed.items()):
+            failed.add_metric(list(key), count)
+        yield failed
 
     async def _hermes(self) -> None:
         async with aiohttp.ClientSession(trust_env=True) as session:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from markets.routes import Route, RouteBook, RouteRefused
 from pipeline.context import WorkerContext
@@ -208,6 +210,33 @@ class RouteStore:
         return {writer.store.name: len(writer.pending) for writer in self._writers}
 
 
+def route_metrics(routes: RouteStore) -> Iterator[Metric]:
+    """Yield the metrics of a store of routes."""
+    book = routes.book
+    yield GaugeMetricFamily("pipeline_routes_held", "Routes held in the process", value=len(book))
+    yield CounterMetricFamily(
+        "pipeline_routes_collisions", "Routes refused: their id is taken", value=routes.collisions
+    )
+    reads = CounterMetricFamily(
+        "pipeline_routes_reads", "Routes looked up, by place and outcome", labels=["place", "found"]
+    )
+    for found, count in (("yes", book.hits), ("no", book.misses)):
+        reads.add_metric(["process", found], count)
+    written = CounterMetricFamily("pipeline_routes_written", "Routes written, by place", labels=["place"])
+    failures = CounterMetricFamily("pipeline_routes_failures", "Failed calls, by place", labels=["place"])
+    dropped = CounterMetricFamily("pipeline_routes_dropped", "Routes that a place never took", labels=["place"])
+    pending = GaugeMetricFamily("pipeline_routes_pending", "Routes that a place has yet to take", labels=["place"])
+    waiting = routes.pending()
+    for place, figures in routes.figures().items():
+        reads.add_metric([place, "yes"], figures.hits)
+        reads.add_metric([place, "no"], figures.misses)
+        written.add_metric([place], figures.written)
+        failures.add_metric([place], figures.failures)
+        dropped.add_metric([place], figures.dropped)
+        pending.add_metric([place], waiting[place])
+    yield from (reads, written, failures, dropped, pending)
+
+
 def open_route_store(context: WorkerContext) -> RouteStore:
     """Return the store of routes that the configuration asks for; nothing is connected yet.
 
@@ -217,10 +246,12 @@ def open_route_store(context: WorkerContext) -> RouteStore:
     from workers.quote_core.route_places import open_places  # they are written against this module
 
     settings = context.config.routes
-    return RouteStore(
+    store = RouteStore(
         open_places(context.config),
         context.clock,
         capacity=settings.hot,
         timeout_s=settings.timeout_ms / 1000,
         log_error=lambda words: context.log.warning("routes are not stored", error=words),
     )
+    context.health.collectors.append(lambda: route_metrics(store))
+    return store

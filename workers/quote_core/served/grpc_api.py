@@ -15,8 +15,6 @@ import grpc
 from grpc import aio
 from grpc_reflection.v1alpha import reflection
 
-from generated import quotes_pb2 as pb
-from generated import quotes_pb2_grpc as pb_grpc
 from pipeline import run_files
 from pipeline.clock import wall_ns
 from pipeline.context import WorkerContext
@@ -30,6 +28,7 @@ from pipeline.messages import (
     QuoteRequest,
     enum_name,
 )
+from pipeline.quotes_grpc import pb, pb_grpc
 from workers.quote_core.desk import NotUnderstood
 from workers.quote_core.served.clerk import NOT_READY, Clerk
 from workers.quote_core.served.subscriptions import Hub, Subscription
