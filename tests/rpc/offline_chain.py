@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from pipeline.clock import wall_ns
 from pipeline.config import load_config
 from pipeline.context import WorkerContext
 from pipeline.health import Health
-from pipeline.messages import Message
+from pipeline.messages import Message, OraclePrice
 from workers.quote_core.parts import Confirmed, PoolGrid, PoolVoid, Settled, Value
 from workers.quote_core.rpc_source import RpcSource
 
@@ -36,6 +36,15 @@ class Bus:
         self.pending_publishes = 0
         self.published: list[Message] = []
         self.loses = False
+        self.watched: dict[str, Callable[[Message, object], None]] = {}
+
+    async def watch(self, subject: str, handler: Callable[[Message, object], None]) -> SimpleNamespace:
+        self.watched[subject] = handler
+
+        async def stop() -> None:
+            del self.watched[subject]
+
+        return SimpleNamespace(stop=stop)
 
     def publish_soon(self, message: Message) -> asyncio.Future[Any]:
         self.published.append(message)
@@ -114,6 +123,7 @@ class Followed:
         self.voids: dict[str, PoolVoid] = {}
         self.confirmed: dict[str, int] = {}
         self.settled: list[Settled] = []
+        self.prices: list[OraclePrice] = []
         self._compared: tuple[Chain | None, int] = (None, -1)
         self._expected: dict[str, Grid] = {}
         self.source = RpcSource(self.context, self.take)
@@ -131,6 +141,8 @@ class Followed:
                 self.confirmed |= dict.fromkeys(value.pools, value.confirmed_ns)
             case Settled():
                 self.settled.append(value)
+            case OraclePrice():
+                self.prices.append(value)
 
     def differing(self, chain: Chain) -> list[str]:
         """Return the pools whose quotes or accounts are not those of the world now."""

@@ -10,7 +10,7 @@ import pytest
 from markets.pool_states import PoolStates
 from pipeline.errors import UsageFailure
 from pipeline.health import metrics_page
-from pipeline.messages import PoolState, SlotUpdate
+from pipeline.messages import OraclePrice, PoolState, SlotUpdate
 
 from .offline_chain import Chain, Followed, followed
 from .stage import eventually
@@ -280,6 +280,10 @@ async def test_what_others_ask_of_it(tmp_path: Path):
         assert missing is None
         assert found is not None
         assert found[0] == chain.served.chain.newest.accounts[pool].owner
+        # Prices that others tell; our own come to the aggregator without the bus.
+        for producer in ("market", "quote_core"):
+            follow.bus.watched["market_data.oracle.>"](OraclePrice(producer=producer), None)
+        assert [price.producer for price in follow.prices] == ["market"]
         # The page of metrics; endpoints are named by their hosts.
         await asyncio.sleep(0.5)
         page = metrics_page(follow.health)[0].decode()
@@ -288,6 +292,7 @@ async def test_what_others_ask_of_it(tmp_path: Path):
         assert "pipeline_pool_refresh_seconds_bucket" in page
         assert f"pipeline_pools_followed {len(chain.world.pools)}.0" in page
         assert "pipeline_rpc_socket_subscribed" in page
+    assert not follow.bus.watched
     assert "pipeline_rpc_endpoint_state" not in metrics_page(follow.health)[0].decode()
 
 
