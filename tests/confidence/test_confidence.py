@@ -1,6 +1,7 @@
 """Confidence: bounds, monotony, the bands, and what missing data costs."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -146,3 +147,13 @@ def test_bands_begin_where_they_say() -> None:
         Staleness.STALE,
         Staleness.VERY_STALE,
     ]
+
+
+def test_the_page_shows_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "confidence.md").read_text()
+    snippet = page.split("```python\n")[1].split("```")[0]
+    exec(compile(snippet, "docs/confidence.md", "exec"), {})
+    said = snippet.rsplit("# ", 1)[1].split()
+    printed = capsys.readouterr().out.split()
+    assert (round(float(printed[0]), 3), printed[1]) == (float(said[0]), said[1])
+    assert confidence(Factors(age=1, hops=hops_factor(1), provider=1, slippage=1)) == pytest.approx(0.66)

@@ -9,8 +9,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -292,6 +294,24 @@ async def test_subscriptions_in_json(client: Bus) -> None:
     assert told["snapshot"]
     assert told["pairs"][0]["reverse"]
     await client.client.request("quotes.subscribe", b'{"subscription": "in-json-by-hand", "end": true}')
+
+
+async def test_the_pages_example_runs(world: World) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "served-quotes.md").read_text()
+    snippet = page.split("```python\n")[1].split("```")[0]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-u", "-c", snippet),
+        env={**os.environ, "PIPELINE_NATS__URL": world.stage.url},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(15):
+            sequence, amount = (await process.stdout.readline()).split()
+    finally:
+        process.kill()
+        await process.wait()
+    assert (int(sequence), int(amount)) == (1, world.best_out(SOL_MINT))
 
 
 async def test_the_metrics_tell_what_was_served(world: World, client: Bus) -> None:
