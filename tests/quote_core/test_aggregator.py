@@ -216,6 +216,23 @@ def test_external_quotes_are_rated_here_and_forgotten_in_time(stage: Stage):
     assert stage.aggregator.book.external(SOL_MINT, USDC_MINT, 10**9) is None
 
 
+def test_external_quotes_grow_old_between_two_answers(stage: Stage):
+    stage.prices(START)
+    stage.pool(DOLLAR[0], 7, START)
+    stage.settle(7, START)
+    stage.aggregator.take(external())
+    (young,) = stage.entries(QUOTES_EXTERNAL)
+    stage.wall_ns += 20 * S
+    stage.aggregator.age()
+    (old,) = stage.entries(QUOTES_EXTERNAL)
+    assert (old.amount_out, old.quoted_ns) == (young.amount_out, young.quoted_ns)
+    assert old.factors[0] == pytest.approx(young.factors[0] - 20 / 60, abs=0.01)
+    assert old.confidence == pytest.approx(young.confidence - 0.1, abs=0.01)
+    offer = stage.aggregator.book.external(SOL_MINT, USDC_MINT, 10**9)
+    assert offer is not None
+    assert offer.rating.confidence == old.confidence
+
+
 def test_an_absurd_external_price_is_no_temptation(stage: Stage):
     stage.prices(START)
     stage.pool(DOLLAR[0], 7, START)

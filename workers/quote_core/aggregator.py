@@ -189,10 +189,12 @@ class Aggregator:
         return {known.tokens, known.tokens[::-1]}
 
     def _rerate(self, now_ns: int, but: frozenset[str]) -> None:
-        """Write what time and the oracle have done to every pool's quotes."""
+        """Write what time and the oracle have done to every pool's quotes, and time to the external ones."""
         for address, known in self.book.pools.items():
             if address not in but:
                 self.tables.refresh(known.held, known.confirmed_ns, self.book.rate_pool(known, now_ns))
+        for offer in self.book.age_external(now_ns):
+            self.tables.refresh_external(offer)
         self._rerated_ns = now_ns
         self.counts.rerated += 1
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markets.oracle.fair import FairValues
 from pipeline._core import Pool, QuoteError
@@ -127,6 +127,16 @@ class Book:
         key = (offer.token_in, offer.token_out, offer.amount_in)
         self._external.setdefault(key, {})[offer.provider] = offer
         self._touch((offer.token_in, offer.token_out))
+
+    def age_external(self, now_ns: int) -> list[Offer]:
+        """Rate every external answer again for its age, and return them as they are now."""
+        aged = []
+        for offers in self._external.values():
+            for provider, offer in offers.items():
+                rating = offer.rating.aged(now_ns - offer.quoted_ns)
+                aged.append(replace(offer, rating=rating))
+                offers[provider] = aged[-1]
+        return aged
 
     def expire_external(self, before_ns: int) -> list[Offer]:
         """Forget external answers from before a moment, and return them."""

@@ -42,6 +42,11 @@ class Rating:
         """Return what the confidence allows."""
         return band_of(self.confidence)
 
+    def aged(self, age_ns: int) -> Rating:
+        """Return the same quote's rating at another age."""
+        factors = self.factors._replace(age=age_factor(age_ns))
+        return Rating(factors, confidence(factors), staleness_of(age_ns), self.oracle_amount_out)
+
 
 @dataclass(slots=True)
 class Reliability:

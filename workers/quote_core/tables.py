@@ -121,6 +121,15 @@ class Tables:
             factors=rating.factors,
         )
 
+    def refresh_external(self, offer: Offer) -> None:
+        """Write what time has done to an external offer; the place that several amounts share is left alone."""
+        rating = offer.rating
+        if offer.amount_in not in self._amounts:
+            return
+        self.external.refresh(
+            self._external_entry(offer), offer.quoted_ns, rating.confidence, int(rating.staleness), rating.factors
+        )
+
     def void_external(self, offer: Offer) -> None:
         """Void an external offer that no longer counts; it is seen with the next `commit_external`."""
         entry = self._external_entry(offer)
