@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from functools import cache
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,6 +168,17 @@ def test_a_vault_that_is_gone_or_somebody_elses_is_refused():
     outcome = desk.read(12)
     assert isinstance(outcome, Void)
     assert outcome.reason.startswith("wrong_owner: vault")
+
+
+def test_a_pool_of_more_accounts_than_one_call_reads_is_refused_and_does_not_break_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("markets.solana.watch.book.MAX_GROUP", 5)
+    desk = Desk(Protocol.WHIRLPOOL)
+    outcome = desk.read(10)
+    assert isinstance(outcome, Void)
+    assert outcome.reason.startswith("too_many_accounts")
+    assert desk.book.group(desk.pool) == [desk.pool]
 
 
 def test_lamports_sent_to_an_array_that_does_not_exist_are_no_array():

@@ -144,7 +144,7 @@ async def test_over_rpc_the_quotes_are_those_of_the_stream_through_faults_cuts_a
             # Never before the slot that brought the state, and every pool is there.
             stream, over_rpc = quotes_of(market), quotes_of(live)
             assert all(over_rpc[key][1] >= slot for key, (_, slot) in stream.items())
-            assert len({pool for pool, _, _ in stream}) >= 46
+            assert len({pool for pool, _, _ in stream}) >= 60
             health = [message for _, message in await live_bus.last("metrics.health.quote_core")]
             assert isinstance(health[0], WorkerHealth)
             assert health[0].rpc_calls > health[0].rpc_failures > 0

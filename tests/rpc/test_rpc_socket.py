@@ -119,6 +119,22 @@ async def test_the_next_endpoint_is_taken_when_one_fails_and_two_sockets_use_two
         await eventually(lambda: first.figures.host == second.figures.host)
 
 
+async def test_an_endpoint_that_falls_behind_or_turns_to_another_chain_is_left():
+    async with nodes(small_chain(), Faults(), Faults()) as (_, urls), rpc(urls) as pool, listening(pool) as socket:
+        await eventually(lambda: socket.figures.host)
+        by_host = {one.host: one for one in pool.endpoints}
+        first = socket.figures.host
+        other = next(host for host in by_host if host != first)
+        pool.slots.note(other, 1_000)
+        pool.slots.note(first, 100)
+        await eventually(lambda: socket.figures.host == other)
+        assert "is behind" in socket.figures.last_failure
+        pool.slots.note(first, 1_000)
+        by_host[other].other_chain = True
+        await eventually(lambda: socket.figures.host == first)
+        assert "another chain" in socket.figures.last_failure
+
+
 Say = Callable[[web.WebSocketResponse, dict[str, Any]], Any]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from markets.pool_states import PoolStates
 from pipeline.errors import UsageFailure
 from pipeline.health import metrics_page
-from pipeline.messages import OraclePrice, PoolState, SlotUpdate
+from pipeline.messages import OraclePrice, PoolState, Protocol, SlotUpdate
 
 from .offline_chain import Chain, Followed, followed
 from .stage import eventually
@@ -254,6 +255,27 @@ async def test_a_bus_that_is_behind_is_not_filled_and_a_new_one_is_told_everythi
         await eventually(
             lambda: len({one.pool for one in follow.bus.published if isinstance(one, PoolState) and one.complete}) >= 16
         )
+
+
+async def test_a_pool_that_cannot_be_read_is_void_and_told_to_nobody_until_it_can(tmp_path: Path):
+    async with followed(tmp_path) as (chain, follow):
+        await settled(chain, follow)
+        held = next(one for one in chain.world.pools.values() if one.pool.protocol == Protocol.RAYDIUM_CPMM)
+        pool, view = held.pool.address, chain.served.chain.newest
+        good = view.accounts[pool]
+        follow.bus.published.clear()
+        # No rate of a configuration is that high; and then the pool is closed for good.
+        bad = dataclasses.replace(good, data=good.data[:329] + b"\xff" + good.data[330:])
+        for account, reason in ((bad, "swap_disabled"), (None, "account_closed")):
+            chain.served.chain.advance(chain.served.chain.newest.slot + 1, view.unix_time, [(pool, account)])
+            chain.nodes[0].told()
+            await eventually(lambda reason=reason: pool in follow.voids and reason in follow.voids[pool].reason)
+        assert pool not in {one.pool for one in follow.bus.published if isinstance(one, PoolState)}
+        chain.served.chain.advance(chain.served.chain.newest.slot + 1, view.unix_time, [(pool, good)])
+        chain.nodes[0].told()
+        await eventually(lambda: pool in follow.grids)
+        told = [one for one in follow.bus.published if isinstance(one, PoolState) and one.pool == pool]
+        assert told[0].complete
 
 
 async def test_a_request_reads_a_pool_before_it_is_due(tmp_path: Path):

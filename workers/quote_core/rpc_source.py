@@ -191,8 +191,6 @@ class RpcSource:
         for gone in changes.gone:
             watcher.remove(gone.address)
             self._void(Void(gone.address, gone.protocol, self.slot, gone.reason), self._now_ns())
-            self._publication.drop(gone.address)
-            self._observed.pop(gone.address, None)
         if changes.gone:
             self._settle(len(changes.gone))
 
@@ -221,23 +219,21 @@ class RpcSource:
         self.slot = max(self.slot, batch.slot)
         for void in batch.void:
             self._void(void, self._time.now_ns(wall_ns))
-        changed = [self._observe(read, wall_ns) for read in batch.changed]
-        self._quote(changed)
+        changed = self._quote([self._observe(read, wall_ns) for read in batch.changed])
         if batch.confirmed and batch.clock is not None:
             confirmed_ns = self._time.state_ns(batch.clock.unix_time, wall_ns)
             self.emit(Confirmed(batch.confirmed, confirmed_ns))
-        self._settle(len(changed) + len(batch.void))
+        self._settle(len(batch.changed) + len(batch.void))
         self._publish(changed, batch.confirmed, wall_ns)
 
     def _observe(self, read: PoolRead, wall_ns: int) -> Observed:
         """Return a state with its place in the order of writes: later than all before, also those before a restart."""
         version = max(self._versions.get(read.address, 0) + 1, wall_ns // NS_PER_MS)
         self._versions[read.address] = version
-        observed = Observed(read, version, self._time.state_ns(read.unix_time, wall_ns))
-        self._observed[read.address] = observed
-        return observed
+        return Observed(read, version, self._time.state_ns(read.unix_time, wall_ns))
 
-    def _quote(self, changed: Sequence[Observed]) -> None:
+    def _quote(self, changed: Sequence[Observed]) -> list[Observed]:
+        """Tell what changed pools give; return those that can be read at all."""
         pools: list[tuple[Pool, Observed]] = []
         for observed in changed:
             read = observed.read
@@ -258,11 +254,15 @@ class RpcSource:
         for (pool, observed), grid in zip(pools, grids, strict=True):
             value = PoolGrid(pool, grid, observed.observed_ns, observed.observed_ns, cause="")
             self._told[pool.address] = value
+            self._observed[pool.address] = observed
             self.emit(value)
+        return [observed for _, observed in pools]
 
     def _void(self, void: Void, observed_ns: int) -> None:
         value = PoolVoid(void.pool, Protocol(void.protocol), void.slot, observed_ns, void.reason, cause="")
         self._told[void.pool] = value
+        self._observed.pop(void.pool, None)
+        self._publication.drop(void.pool)
         self.emit(value)
 
     def _settle(self, pools: int) -> None:

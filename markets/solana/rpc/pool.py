@@ -154,15 +154,16 @@ class RpcPool:
                         tried.add(second.host)
                         running[asyncio.create_task(self._attempt(second, asked))] = second
                     continue
+                answered: tuple[T] | None = None
                 for task in done:
                     endpoint = running.pop(task)
                     try:
-                        answer = task.result()
+                        answered = (task.result(),)
+                        self.figures.hedges_won += endpoint is not first
                     except AttemptFailed as failure:
                         causes.append(failure)
-                        continue
-                    self.figures.hedges_won += endpoint is not first
-                    return (answer,)
+                if answered is not None:
+                    return answered
             return None
         finally:
             for task in running:

@@ -202,7 +202,7 @@ class AccountSocket:
                 self._heard_ns = self._clock()
                 self._changed.set()
                 await self._all(
-                    self._listen(connection, endpoint), self._subscribe(connection), self._watch(connection)
+                    self._listen(connection, endpoint), self._subscribe(connection), self._watch(connection, endpoint)
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Broken(f"cannot be connected to ({type(error).__name__})") from None
@@ -320,8 +320,8 @@ class AccountSocket:
         request = {"jsonrpc": "2.0", "id": connection.requests, "method": method, "params": list(params)}
         await connection.socket.send_str(json.dumps(request))
 
-    async def _watch(self, connection: _Connection) -> None:
-        """End a connection that says nothing, or does not answer.
+    async def _watch(self, connection: _Connection, endpoint: Endpoint) -> None:
+        """End a connection that says nothing, does not answer, or is of no use as the others are.
 
         Raises:
             Broken: then.
@@ -332,6 +332,10 @@ class AccountSocket:
             now = self._clock()
             if connection.useless:
                 raise Broken(connection.useless)
+            if endpoint.other_chain:
+                raise Broken("serves another chain")
+            if self._pool.lagging(endpoint):
+                raise Broken("is behind")
             if now - self._heard_ns > chosen.silent_s * NS_PER_S:
                 raise Broken(f"told no slot for {chosen.silent_s:g} s")
             oldest = min((at for _, _, at in connection.asked.values()), default=now)

@@ -209,12 +209,12 @@ class PoolBook:
             needed = known.venue.accounts_needed(address, own.data, found)
         except BadAccount as bad:
             return self._void(known, at.slot, f"{bad.reason}: {bad}")
+        if len(needed) > MAX_GROUP - 1:
+            return self._void(known, at.slot, f"too_many_accounts: {len(needed)} cannot be read at one slot")
         if needed != known.needed:
             known.needed = needed
             self._listen(known)
         self._keep_fixed(known, at)
-        if len(needed) > MAX_GROUP:
-            return self._void(known, at.slot, f"too_many_accounts: {len(needed)} cannot be read at one slot")
         if any(need.address not in at.accounts for need in needed if need.moves or need.address not in self._fixed):
             return Again(address)
         accounts = [(own.address, own.owner, own.data, own.lamports)]
