@@ -42,14 +42,18 @@ def wander_of(pair: Pair) -> Wander:
 
 def shift_ppm(seed: int, pair: Pair, slot: int) -> int:
     """Return how far the pair's fair price is from its start at a slot, parts per million."""
-    wander = wander_of(pair)
+    return stray_ppm(seed, pair.name, wander_of(pair), slot)
+
+
+def stray_ppm(seed: int, name: str, wander: Wander, slot: int) -> int:
+    """Return how far a price of this name is from its start at a slot, parts per million."""
     total = 0
     for period, amplitude in wander.octaves:
         index, within = divmod(slot, period)
-        left = _level(seed, pair.name, period, index, amplitude)
-        right = _level(seed, pair.name, period, index + 1, amplitude)
+        left = _level(seed, name, period, index, amplitude)
+        right = _level(seed, name, period, index + 1, amplitude)
         total += left + (right - left) * within // period
-    return total + _jump(seed, pair.name, wander, slot)
+    return total + _jump(seed, name, wander, slot)
 
 
 def _level(seed: int, name: str, period: int, index: int, amplitude: int) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Literal
 
+from localnet import stake_pools
 from localnet.draws import Draws
 from localnet.layouts import (
     TICKS_PER_ARRAY,
@@ -22,6 +23,8 @@ from localnet.layouts import (
     token_account,
     whirlpool,
 )
+from localnet.stake_pools import Terms
+from markets.solana.pools import RawAccount
 from markets.solana.venues import whirlpool as whirlpool_venue
 from markets.tokens import LAMPORTS_PER_SOL, Pair, Registry, Token
 
@@ -46,7 +49,8 @@ STAKED_IN_LAMPORTS = {
 }
 ARRAYS_EACH_SIDE = 2
 
-Venue = Literal["whirlpool", "raydium_amm_v4", "raydium_cpmm"]
+Venue = Literal["whirlpool", "raydium_amm_v4", "raydium_cpmm", "spl_stake_pool", "marinade"]
+STAKING: tuple[Venue, ...] = ("spl_stake_pool", "marinade")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ class Listing:
     pair: Pair
     venue: Venue
     depth: int
-    """Constant product: SOL on one side. Concentrated liquidity: SOL that moves the price by one basis point."""
+    """Constant product: SOL on one side. Concentrated liquidity: SOL that moves the price by one basis point.
+    Stake pools: SOL that can be withdrawn at once, or that Marinade's liquidity pool wants."""
     tick_spacing: int = 0
     fee_rate: int = 0
     """Millionths: hundredths of a basis point."""
@@ -69,11 +74,11 @@ class GenesisPool:
     address: str
     venue: Venue
     pair: Pair
-    accounts: tuple[Account, ...]
+    accounts: tuple[RawAccount, ...]
 
 
 def listings(registry: Registry) -> list[Listing]:
-    """Return the pools of the simulation: three or four per pair, over different venues and fees."""
+    """Return the pools of the simulation: three or four per pair on different venues, then the stake pools."""
     result: list[Listing] = []
     for index, pair in enumerate(registry.pairs):
         if _stable_side(pair):
@@ -93,6 +98,12 @@ def listings(registry: Registry) -> list[Listing]:
             if index % 2
             else Listing(pair, "raydium_amm_v4", 1_200 * scale),
         ]
+    for index, pair in enumerate(registry.pairs):
+        staked = staked_side(pair)
+        if staked is not None:
+            is_marinade = staked.symbol == "mSOL"
+            depth = 4_000 if is_marinade else 4 * max(2, 12 - index)
+            result.append(Listing(pair, "marinade" if is_marinade else "spl_stake_pool", depth))
     return result
 
 
@@ -112,6 +123,22 @@ def fair_price(pair: Pair) -> tuple[int, int]:
     return (staked.unit, lamports) if staked is pair.quote else (lamports, staked.unit)
 
 
+def staked_side(pair: Pair) -> Token | None:
+    """Return the staked token of a pair with SOL."""
+    if "native" not in (pair.base.kind, pair.quote.kind):
+        return None
+    return next((token for token in (pair.base, pair.quote) if token.kind == "staked"), None)
+
+
+def terms_of(pair: Pair, seed: int) -> Terms | None:
+    """Return the terms of the stake pool behind a pair's staked token, where it has one."""
+    staked = staked_side(pair)
+    if staked is None:
+        return None
+    lamports = STAKED_IN_LAMPORTS.get(staked.symbol, LAMPORTS_PER_SOL)
+    return stake_pools.terms(seed, staked.symbol, lamports, is_marinade=staked.symbol == "mSOL")
+
+
 def _stable_side(pair: Pair) -> Token | None:
     return next((token for token in (pair.base, pair.quote) if token.kind == "stable"), None)
 
@@ -122,6 +149,8 @@ def _pool(listing: Listing, index: int, seed: int) -> GenesisPool:
     # First prices differ by up to 2 bps from pool to pool, depths by up to a fifth.
     nudge = draws.between(-200, 200)
     depth = listing.depth * draws.between(80, 120) // 100
+    if listing.venue in STAKING:
+        return GenesisPool(address, listing.venue, listing.pair, _staking(replace(listing, depth=depth), address, seed))
     first, second = listing.pair.base, listing.pair.quote
     price = fair_price(listing.pair)
     # Raydium's old pools have the quote token second, which is SOL for staked tokens; the others go by the addresses.
@@ -134,6 +163,16 @@ def _pool(listing: Listing, index: int, seed: int) -> GenesisPool:
     make = _whirlpool if listing.venue == "whirlpool" else _constant_product
     accounts = make(replace(listing, depth=depth), address, (first, second), ratio)
     return GenesisPool(address, listing.venue, listing.pair, tuple(accounts))
+
+
+def _staking(listing: Listing, address: str, seed: int) -> tuple[RawAccount, ...]:
+    staked, made = staked_side(listing.pair), terms_of(listing.pair, seed)
+    assert staked is not None
+    assert made is not None
+    lamports = listing.depth * LAMPORTS_PER_SOL
+    if listing.venue == "marinade":
+        return tuple(stake_pools.marinade(address, staked.mint, made, tokens=3_800_000, liquidity=lamports))
+    return tuple(stake_pools.stake_pool(address, staked.mint, made, tokens=400_000, reserve=lamports))
 
 
 def _constant_product(

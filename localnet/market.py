@@ -12,7 +12,8 @@ from typing import Literal
 
 from localnet.draws import Draws
 from localnet.fair import PPM, shift_ppm
-from localnet.genesis import Venue, fair_price, genesis, listings
+from localnet.genesis import STAKING, Listing, Venue, fair_price, genesis, listings, terms_of
+from localnet.stake_pools import updated
 from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT, Pair, Registry
 from pipeline._core import Pool, QuoteError
 from pipeline.messages import Protocol
@@ -26,6 +27,8 @@ _PROTOCOLS: dict[Venue, Protocol] = {
     "whirlpool": Protocol.WHIRLPOOL,
     "raydium_amm_v4": Protocol.RAYDIUM_AMM_V4,
     "raydium_cpmm": Protocol.RAYDIUM_CPMM,
+    "spl_stake_pool": Protocol.SPL_STAKE_POOL,
+    "marinade": Protocol.MARINADE,
 }
 
 
@@ -55,6 +58,10 @@ class PoolModel:
     """Largest ordinary noise trade, worth in lamports."""
     flipped: bool = False
     """True where token A is the pair's quote token: the pair's price is that of B in A."""
+    shifts: tuple[int, int] = (-PPM, PPM)
+    """The fair price keeps within these: nobody pays more for a staked token than a deposit costs."""
+    staking: bool = False
+    """True for a stake pool: people stake and unstake there, for no reason that has to do with its price."""
 
     def value(self, amount: int, *, is_a: bool, shift: int) -> int:
         """Return what an amount of one of the pool's tokens is worth in the other, at the fair price."""
@@ -109,6 +116,7 @@ class Engine:
         """Return one pool's next state: our fills of the slot before in order, then the traders of this slot."""
         trades: list[Trade] = []
         differing: list[OwnFill] = []
+        pool = updated(pool, slot)
         for fill in fills:
             a_to_b = fill.token_in == pool.token_a
             try:
@@ -121,7 +129,7 @@ class Engine:
                 differing.append(fill)
         model = self.models.get(pool.address)
         if model is not None and trading:
-            for trader in (self._noise, self._informed):
+            for trader in (self._noise,) if model.staking else (self._noise, self._informed):
                 moved = trader(pool, model, slot)
                 if moved is not None:
                     pool, trade = moved
@@ -143,7 +151,8 @@ class Engine:
         draws = Draws(self.seed, "informed", slot, pool.address)
         if not draws.chance(self.temper.informed_chance):
             return None
-        shift = shift_ppm(self.seed, model.pair, slot)
+        lowest, highest = model.shifts
+        shift = max(lowest, min(highest, shift_ppm(self.seed, model.pair, slot)))
         minimum = self.temper.informed_profit_lamports
         best: tuple[int, bool, int] | None = None
         for a_to_b in (True, False):
@@ -195,12 +204,41 @@ def offline_engine(registry: Registry, seed: int, temper: Temper | None = None) 
         quote_units, base_units = fair_price(made.pair)
         flipped = pool.token_a != made.pair.base.mint
         fair_b, fair_a = (base_units, quote_units) if flipped else (quote_units, base_units)
-        # A usual noise trade moves a concentrated pool by up to 10 basis points and a constant product by up to 40.
-        reach = listing.depth * LAMPORTS_PER_SOL
-        noise = reach * 10 if listing.venue == "whirlpool" else reach // 500
         pools[made.address] = pool
-        models[made.address] = PoolModel(made.address, made.pair, fair_b, fair_a, noise, flipped)
+        models[made.address] = PoolModel(
+            address=made.address,
+            pair=made.pair,
+            fair_b=fair_b,
+            fair_a=fair_a,
+            noise_lamports=_noise_lamports(listing),
+            flipped=flipped,
+            shifts=_shifts(made.pair, seed),
+            staking=made.venue in STAKING,
+        )
     return Engine(seed, models, temper or Temper()), pools
+
+
+def _noise_lamports(listing: Listing) -> int:
+    reach = listing.depth * LAMPORTS_PER_SOL
+    match listing.venue:
+        case "whirlpool":
+            # A usual noise trade moves a concentrated pool by up to 10 basis points and a constant product by up to 40.
+            return reach * 10
+        case "raydium_amm_v4" | "raydium_cpmm":
+            return reach // 500
+        case "spl_stake_pool":
+            # And takes or brings up to a tenth of what a stake pool can pay out.
+            return reach // 10
+        case "marinade":
+            return reach // 100
+
+
+def _shifts(pair: Pair, seed: int) -> tuple[int, int]:
+    made = terms_of(pair, seed)
+    if made is None:
+        return -PPM, PPM
+    # The pair's price is that of its base in its quote: it falls when a staked quote token is worth more.
+    return (-made.ceiling_ppm, PPM) if pair.base.kind == "native" else (-PPM, made.ceiling_ppm)
 
 
 def own_fills(fills: Iterable[OwnFill]) -> dict[str, list[OwnFill]]:

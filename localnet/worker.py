@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from localnet.barrier import Barrier
 from localnet.market import Engine, offline_engine
+from localnet.oracle import Oracle
 from localnet.publication import HeldState, Publication
 from localnet.recorded import load_recorded
 from localnet.served import ServedChain
@@ -24,6 +25,7 @@ from pipeline.messages import (
     InvalidMessage,
     Message,
     Opportunity,
+    OraclePrice,
     PlanRefusal,
     PoolState,
     ScanReport,
@@ -81,6 +83,8 @@ class Market:
         self.engine, self.pools, self.base_slot = _source(context)
         self.world: World = begin(self.engine, self.pools, first_slot=self.base_slot + 1, slot_ms=settings.slot_ms)
         self.publication = Publication(context.name)
+        # Recorded pools are of a day whose prices nobody tells.
+        self.oracle = Oracle(settings.seed, load_registry(), context.name) if settings.source == "offline" else None
         self.barrier = Barrier(context.config.executor.paper_landing_slots)
         self.served: ServedChain | None = None
         self.publishes = context.config.localnet.publish
@@ -229,9 +233,10 @@ class Market:
             elif address in changed:
                 states.append(self.publication.change(held, now))
         count = sum(state.slot == advance.slot for state in states)
-        await self._store([*states, self._update(now, count)])
+        prices = self._prices(now) if everything or Oracle.changes(advance.slot) else []
+        await self._store([*states, *prices, self._update(now, count)])
 
-    async def _store(self, messages: list[PoolState | SlotUpdate]) -> None:
+    async def _store(self, messages: list[PoolState | OraclePrice | SlotUpdate]) -> None:
         """Publish in order until all is stored: a slot is never left out."""
         bus = self.context.bus
         while not self.over:
@@ -261,7 +266,13 @@ class Market:
         states: list[HeldState] = [held for _, held in sorted(self.world.pools.items())]
         keyframes = [self.publication.keyframe(held, now) for held in states]
         count = sum(held.slot == self.world.slot for held in states)
-        await self._store([*keyframes, self._update(now, count)])
+        await self._store([*keyframes, *self._prices(now), self._update(now, count)])
+
+    def _prices(self, now: int) -> list[OraclePrice]:
+        world = self.world
+        if self.oracle is None:
+            return []
+        return self.oracle.prices(world.id, world.slot, world.market_ns, world.slot_ns, now)
 
     def _update(self, now: int, count: int) -> SlotUpdate:
         world = self.world

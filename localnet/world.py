@@ -86,7 +86,7 @@ class World:
                 step = self.engine.step(pool, slot, fills.get(address, ()), trading=not self.closing)
                 trades += step.trades
                 differing += step.differing
-                if not step.trades:
+                if step.pool is pool:
                     continue
                 held = self.pools[address] = HeldState(step.pool, slot, held.write_version + 1, market_ns)
             changed.append(held)

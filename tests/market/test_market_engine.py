@@ -28,8 +28,9 @@ def run(market: World, slots: int) -> list[Advance]:
     return [market.advance() for _ in range(slots)]
 
 
-def accounts(market: World) -> dict[str, bytes]:
-    return {address: data for held in market.pools.values() for address, _, data in held.pool.accounts()}
+def accounts(market: World) -> dict[str, tuple[object, ...]]:
+    """Data of every account, and its lamports where they count."""
+    return {account[0]: account[2:] for held in market.pools.values() for account in held.pool.accounts()}
 
 
 def balances(pool: Pool) -> dict[str, int]:
@@ -38,7 +39,7 @@ def balances(pool: Pool) -> dict[str, int]:
 
     return {
         b58encode(data[:32]).decode(): token_amount(data)
-        for _, owner, data in pool.accounts()
+        for _, owner, data, *_ in pool.accounts()
         if owner == TOKEN_PROGRAM and len(data) == 165
     }
 
@@ -93,9 +94,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(registry: Re
 
 def test_trades_move_tokens_between_pools_and_traders_and_make_none(registry: Registry):
     market = world(registry, 3, LIVELY)
-    before = {address: balances(held.pool) for address, held in market.pools.items()}
+    # A stake pool mints and burns its token, and its SOL lies in no token account.
+    swapping = [address for address, held in market.pools.items() if held.pool.fair_rate() is None]
+    before = {address: balances(market.pools[address].pool) for address in swapping}
     assert all(len(held) == 2 for held in before.values())
-    trades = [trade for advance in run(market, 80) for trade in advance.trades]
+    trades = [trade for advance in run(market, 80) for trade in advance.trades if trade.pool in before]
     assert len(trades) > 1000
     moved: dict[str, dict[str, int]] = {address: dict(held) for address, held in before.items()}
     for trade in trades:
@@ -103,7 +106,7 @@ def test_trades_move_tokens_between_pools_and_traders_and_make_none(registry: Re
         token_in, token_out = (pool.token_a, pool.token_b) if trade.a_to_b else (pool.token_b, pool.token_a)
         moved[trade.pool][token_in] += trade.amount_in
         moved[trade.pool][token_out] -= trade.amount_out
-    assert moved == {address: balances(held.pool) for address, held in market.pools.items()}
+    assert moved == {address: balances(market.pools[address].pool) for address in swapping}
 
 
 def test_our_fills_move_the_pools_by_exactly_what_was_reported(registry: Registry):
@@ -196,6 +199,8 @@ def test_accounts_have_the_sizes_of_the_real_programs(registry: Registry):
         "whirlpool": [653, *[9988] * 5, 165, 165],
         "raydium_amm_v4": [752, 165, 165],
         "raydium_cpmm": [637, 236, 165, 165],
+        "spl_stake_pool": [611, 200, 165],
+        "marinade": [2616, 165, 0, 165],
     }
     for made in genesis(registry, 1):
-        assert [len(data) for _, _, data in made.accounts] == sizes[made.venue]
+        assert [len(account[2]) for account in made.accounts] == sizes[made.venue]

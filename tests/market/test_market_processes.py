@@ -21,6 +21,8 @@ pytestmark = pytest.mark.integration
 
 WORKERS = ("quote_core", "scanner", "market")
 SLOTS = 60
+POOLS = 60
+"""Of the offline market: four of SOL/USDC, three and a stake pool for each staked token."""
 
 
 def refusal(opportunity: Opportunity) -> PlanRefusal:
@@ -148,7 +150,7 @@ async def test_the_server_is_killed_and_all_go_on(tmp_path: Path):
         await closed(stage, bus)
         # A reader that starts now finds every pool whole.
         keyframes = {message.pool for _, message in await bus.last("market_data.pool.>")}
-        assert len(keyframes) == 46
+        assert len(keyframes) == POOLS
         assert len(await opportunities(bus)) >= 10
 
 
@@ -244,7 +246,7 @@ async def test_another_market_on_the_same_server_leaves_no_pool_of_the_old_one(t
         await until(stage, bus, lambda update: update.slot > old.slot + 10 and update.causation_id != old.causation_id)
         found = [opportunity for opportunity in await opportunities(bus) if opportunity.slot > old.slot]
         pools = {message.pool for _, message in await bus.last("market_data.pool.>")}
-        assert len(pools) == 46
+        assert len(pools) == POOLS
         assert {leg.pool for opportunity in found for leg in opportunity.legs} <= pools
 
 
@@ -272,7 +274,7 @@ async def test_a_new_market_on_a_kept_store_begins_after_the_slots_of_the_old_on
     async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
         if stage.server is None:
             pytest.skip("the server is not ours to kill")
-        await until(stage, bus, lambda update: update.slot >= 20)
+        await until(stage, bus, lambda update: update.slot >= 60)
         for process in stage.processes:
             process.kill()
             process.wait()
@@ -284,7 +286,7 @@ async def test_a_new_market_on_a_kept_store_begins_after_the_slots_of_the_old_on
         assert await slot_of(bus) is None
         for worker in WORKERS:
             stage.start(worker)
-        await until(stage, bus, lambda update: update.slot > old + 30)
+        await until(stage, bus, lambda update: update.slot > old + 80)
         found = await opportunities(bus)
         assert max(opportunity.slot for opportunity in found) > old
         assert len({opportunity.id for opportunity in found}) == len(found)

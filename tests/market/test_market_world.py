@@ -80,7 +80,7 @@ def picture(world: World) -> dict[str, tuple[int, int, int, bytes]]:
             held.slot,
             held.write_version,
             held.observed_ns,
-            b"".join(data for _, _, data in held.pool.accounts()),
+            b"".join(repr(account).encode() for account in held.pool.accounts()),
         )
         for address, held in world.pools.items()
     }
