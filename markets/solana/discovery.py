@@ -254,7 +254,7 @@ async def _measured(chain: Chain, gate: asyncio.Semaphore, collected: _Collected
     """Look into the vaults, and leave out pools that hold too little."""
     sides: dict[str, tuple[str | None, str | None]] = {}
     for address, (pool, data) in collected.candidates.items():
-        sides[address] = VENUES[pool.protocol].vaults(address, data)
+        sides[address] = VENUES[pool.protocol].vaults(data)
     wanted = sorted({vault for pair in sides.values() for vault in pair if vault is not None})
     vaults: dict[str, AccountInfo | None] = {}
 

@@ -85,7 +85,7 @@ def test_usable_pools_are_and_what_they_need_has_a_role_and_an_owner(venue: Venu
     assert needed
     assert len({need.address for need in needed}) == len(needed)
     assert all(need.owners and need.address != POOL for need in needed)
-    assert {vault for vault in venue.vaults(POOL, data) if vault} <= {need.address for need in needed}
+    assert {vault for vault in venue.vaults(data) if vault} <= {need.address for need in needed}
 
 
 @pytest.mark.parametrize(("venue", "data"), WHOLE)

@@ -14,7 +14,6 @@ from markets.solana.venues.shape import (
     BadAccount,
     Filters,
     Instruction,
-    Memcmp,
     Meta,
     Needed,
     Refresh,
@@ -27,6 +26,7 @@ from markets.solana.venues.shape import (
     key,
     mints_needed,
     number_at,
+    staked_filters,
 )
 from markets.tokens import SOL_MINT
 from pipeline.messages import Protocol
@@ -44,10 +44,7 @@ _DEPOSIT, _LIQUID_UNSTAKE = discriminator("deposit"), discriminator("liquid_unst
 
 def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
     """Return one question where one of the mints is SOL, else none."""
-    if SOL_MINT not in (mint_a, mint_b):
-        return ()
-    staked = mint_b if mint_a == SOL_MINT else mint_a
-    return (Filters((Memcmp(0, _STATE), Memcmp(_MINT, key(staked)))),)
+    return staked_filters(_STATE, _MINT, mint_a, mint_b)
 
 
 def mints(data: bytes) -> tuple[str, str]:
@@ -64,7 +61,7 @@ def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
     return None if number_at(data, _SUPPLY, "Q") else "no_liquidity"
 
 
-def vaults(address: str, data: bytes) -> tuple[str, None]:
+def vaults(data: bytes) -> tuple[str, None]:
     """Return the liquidity pool's mSOL; its SOL lies in a system account."""
     check(data, _STATE, "Marinade state", _SIZE)
     return address_at(data, _MSOL_LEG), None

@@ -8,22 +8,16 @@ from __future__ import annotations
 import struct
 
 from markets.solana.venues.shape import (
-    TOKEN_PROGRAMS,
     Accounts,
-    Filters,
     Instruction,
-    Memcmp,
+    Layout,
     Meta,
     Needed,
     Refresh,
     Swap,
-    address_at,
-    check,
     data_of,
     derived,
     discriminator,
-    key,
-    mints_needed,
     number_at,
     token_program,
 )
@@ -34,44 +28,30 @@ PROGRAM = "cpamdpZCGKUy5JxQXB4dcpGPiikHawvSWAd6mEn1sGG"
 PROGRAMS = (PROGRAM,)
 REFRESH = Refresh.CONSTANT_PRODUCT
 
-_POOL = discriminator("Pool", "account")
-_SIZE = 1112
-_MINTS, _VAULTS, _LIQUIDITY = (168, 200), (232, 264), 360
+_LIQUIDITY = 360
 _ACTIVATION_POINT, _ACTIVATION_TYPE, _STATUS = 472, 480, 481
 _ENABLED, _BY_SLOT = 0, 0
 _SWAP = discriminator("swap")
-
-
-def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
-    """Return two questions: either mint may be token a."""
-    first, second = key(mint_a), key(mint_b)
-    return tuple(
-        Filters((Memcmp(0, _POOL), Memcmp(_MINTS[0], a), Memcmp(_MINTS[1], b)), _SIZE)
-        for a, b in ((first, second), (second, first))
-    )
-
-
-def mints(data: bytes) -> tuple[str, str]:
-    """Return token a and token b."""
-    check(data, _POOL, "DAMM v2 pool", _SIZE)
-    return address_at(data, _MINTS[0]), address_at(data, _MINTS[1])
+_LAYOUT = Layout(
+    "DAMM v2 pool",
+    discriminator("Pool", "account"),
+    1112,
+    mint_offsets=(168, 200),
+    vault_offsets=(232, 264),
+    sorted_mints=False,
+)
+discovery_filters, mints, vaults = _LAYOUT.filters, _LAYOUT.mints, _LAYOUT.vaults
 
 
 def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
     """Return `swap_disabled`, `not_open` or `no_liquidity`, or None."""
-    check(data, _POOL, "DAMM v2 pool", _SIZE)
+    _LAYOUT.check(data)
     if data[_STATUS] != _ENABLED:
         return "swap_disabled"
     now = slot if data[_ACTIVATION_TYPE] == _BY_SLOT else unix_time
     if now and now < number_at(data, _ACTIVATION_POINT, "Q"):
         return "not_open"
     return None if any(data[_LIQUIDITY : _LIQUIDITY + 16]) else "no_liquidity"
-
-
-def vaults(address: str, data: bytes) -> tuple[str, str]:
-    """Return both vaults."""
-    check(data, _POOL, "DAMM v2 pool", _SIZE)
-    return address_at(data, _VAULTS[0]), address_at(data, _VAULTS[1])
 
 
 def authority() -> str:
@@ -81,18 +61,15 @@ def authority() -> str:
 
 def accounts_needed(address: str, data: bytes, known: Accounts) -> tuple[Needed, ...]:
     """Return vaults and mints; the price and the liquidity stand in the pool itself."""
-    check(data, _POOL, "DAMM v2 pool", _SIZE)
-    return (
-        *(Needed(vault, "vault", TOKEN_PROGRAMS) for vault in vaults(address, data)),
-        *mints_needed(*mints(data)),
-    )
+    _LAYOUT.check(data)
+    return (*_LAYOUT.holdings(data),)
 
 
 def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instruction:
     """Return `swap`, without a referral."""
     data = data_of(accounts, address, "pool")[1]
     mint_a, mint_b = mints(data)
-    vault_a, vault_b = vaults(address, data)
+    vault_a, vault_b = vaults(data)
     return Instruction(
         PROGRAM,
         (

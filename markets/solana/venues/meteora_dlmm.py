@@ -10,22 +10,18 @@ import struct
 from markets.solana.venues.bits import mirrored, neighbours
 from markets.solana.venues.shape import (
     MEMO_PROGRAM,
-    TOKEN_PROGRAMS,
     Accounts,
-    Filters,
     Instruction,
-    Memcmp,
+    Layout,
     Meta,
     Needed,
     Refresh,
     Swap,
     address_at,
-    check,
     data_of,
     derived,
     discriminator,
     key,
-    mints_needed,
     number_at,
     token_program,
 )
@@ -39,35 +35,27 @@ REFRESH = Refresh.CONCENTRATED
 BINS_PER_ARRAY = 70
 ARRAYS_PER_SWAP = 3
 
-_POOL = discriminator("LbPair", "account")
-_SIZE = 904
 _PAIR_TYPE, _ACTIVE_BIN, _STATUS, _ACTIVATION_TYPE = 75, 76, 82, 86
-_MINTS, _RESERVES, _ORACLE, _BITMAP, _ACTIVATION_POINT = (88, 120), (152, 184), 552, 584, 816
+_ORACLE, _BITMAP, _ACTIVATION_POINT = 552, 584, 816
 _EXTENSION = discriminator("BinArrayBitmapExtension", "account")
 _EXTENSION_SIZE = 8 + 32 + 2 * 12 * 64
 _ENABLED, _PERMISSION_TYPES = 0, (1, 2)
 _BY_SLOT = 0
 _SWAP2 = discriminator("swap2")
-
-
-def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
-    """Return two questions: either mint may be token x."""
-    first, second = key(mint_a), key(mint_b)
-    return tuple(
-        Filters((Memcmp(0, _POOL), Memcmp(_MINTS[0], x), Memcmp(_MINTS[1], y)), _SIZE)
-        for x, y in ((first, second), (second, first))
-    )
-
-
-def mints(data: bytes) -> tuple[str, str]:
-    """Return token x and token y."""
-    check(data, _POOL, "DLMM pair", _SIZE)
-    return address_at(data, _MINTS[0]), address_at(data, _MINTS[1])
+_LAYOUT = Layout(
+    "DLMM pair",
+    discriminator("LbPair", "account"),
+    904,
+    mint_offsets=(88, 120),
+    vault_offsets=(152, 184),
+    sorted_mints=False,
+)
+discovery_filters, mints, vaults = _LAYOUT.filters, _LAYOUT.mints, _LAYOUT.vaults
 
 
 def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
     """Return `swap_disabled` or `not_open`, or None."""
-    check(data, _POOL, "DLMM pair", _SIZE)
+    _LAYOUT.check(data)
     if data[_STATUS] != _ENABLED:
         return "swap_disabled"
     # Only pairs of these types wait for a point in time; the others keep other things in the field.
@@ -76,12 +64,6 @@ def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
         if now and now < number_at(data, _ACTIVATION_POINT, "Q"):
             return "not_open"
     return None
-
-
-def vaults(address: str, data: bytes) -> tuple[str, str]:
-    """Return both reserves."""
-    check(data, _POOL, "DLMM pair", _SIZE)
-    return address_at(data, _RESERVES[0]), address_at(data, _RESERVES[1])
 
 
 def bin_array(pool: str, index: int) -> str:
@@ -96,7 +78,7 @@ def bitmap_extension(pool: str) -> str:
 
 def accounts_needed(address: str, data: bytes, known: Accounts) -> tuple[Needed, ...]:
     """Return the bitmap extension, the active bin array and the next ones with liquidity, reserves and mints."""
-    check(data, _POOL, "DLMM pair", _SIZE)
+    _LAYOUT.check(data)
     active = number_at(data, _ACTIVE_BIN, "i") // BINS_PER_ARRAY
     indices = {index for a_to_b in (True, False) for index in _indices(address, data, known, a_to_b=a_to_b)}
     return (
@@ -105,8 +87,7 @@ def accounts_needed(address: str, data: bytes, known: Accounts) -> tuple[Needed,
             Needed(bin_array(address, index), "bin_array", PROGRAMS, may_be_absent=index not in indices)
             for index in sorted(indices | {active})
         ),
-        *(Needed(reserve, "vault", TOKEN_PROGRAMS) for reserve in vaults(address, data)),
-        *mints_needed(*mints(data)),
+        *_LAYOUT.holdings(data),
     )
 
 
@@ -114,7 +95,7 @@ def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instructio
     """Return `swap2`, without a host's fee and without accounts for transfer hooks."""
     data = data_of(accounts, address, "pool")[1]
     mint_x, mint_y = mints(data)
-    reserve_x, reserve_y = vaults(address, data)
+    reserve_x, reserve_y = vaults(data)
     extension = bitmap_extension(address)
     arrays = [bin_array(address, index) for index in _indices(address, data, accounts, a_to_b=swap.a_to_b)]
     return Instruction(

@@ -7,18 +7,14 @@ import struct
 from markets.solana.venues.shape import (
     TOKEN_PROGRAM,
     Accounts,
-    BadAccount,
-    Filters,
     Instruction,
-    Memcmp,
+    Layout,
     Meta,
     Needed,
     Refresh,
     Swap,
-    address_at,
     data_of,
     derived,
-    key,
     number_at,
 )
 from pipeline.messages import Protocol
@@ -28,42 +24,23 @@ PROGRAM = "675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8"
 PROGRAMS = (PROGRAM,)
 REFRESH = Refresh.CONSTANT_PRODUCT
 
-_SIZE = 752
-_STATUS, _OPEN_TIME, _COIN_VAULT, _PC_VAULT, _COIN_MINT, _PC_MINT, _LP_SUPPLY = 0, 224, 336, 368, 400, 432, 720
+_STATUS, _OPEN_TIME, _LP_SUPPLY = 0, 224, 720
 _SWAP_ONLY, _WAITING_TRADE = 6, 7
 _SWAP_BASE_IN_V2 = 16
-
-
-def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
-    """Return two questions: either mint may be the coin."""
-    first, second = key(mint_a), key(mint_b)
-    return tuple(
-        Filters((Memcmp(_COIN_MINT, coin), Memcmp(_PC_MINT, pc)), _SIZE)
-        for coin, pc in ((first, second), (second, first))
-    )
-
-
-def mints(data: bytes) -> tuple[str, str]:
-    """Return the coin and the pc."""
-    _check(data)
-    return address_at(data, _COIN_MINT), address_at(data, _PC_MINT)
+# The account has no discriminator: its size is all that tells it.
+_LAYOUT = Layout("AMM v4", b"", 752, mint_offsets=(400, 432), vault_offsets=(336, 368), sorted_mints=False)
+discovery_filters, mints, vaults = _LAYOUT.filters, _LAYOUT.mints, _LAYOUT.vaults
 
 
 def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
     """Return `swap_disabled`, `not_open` or `no_liquidity`, or None."""
-    _check(data)
+    _LAYOUT.check(data)
     status = number_at(data, _STATUS, "Q")
     if status not in (_SWAP_ONLY, _WAITING_TRADE):
         return "swap_disabled"
     if status == _WAITING_TRADE and unix_time < number_at(data, _OPEN_TIME, "Q"):
         return "not_open"
     return None if number_at(data, _LP_SUPPLY, "Q") else "no_liquidity"
-
-
-def vaults(address: str, data: bytes) -> tuple[str, str]:
-    """Return both vaults."""
-    _check(data)
-    return address_at(data, _COIN_VAULT), address_at(data, _PC_VAULT)
 
 
 def authority() -> str:
@@ -73,12 +50,12 @@ def authority() -> str:
 
 def accounts_needed(address: str, data: bytes, known: Accounts) -> tuple[Needed, ...]:
     """Return both vaults; the program takes classic tokens only, so the mints tell nothing."""
-    return tuple(Needed(vault, "vault", (TOKEN_PROGRAM,)) for vault in vaults(address, data))
+    return tuple(Needed(vault, "vault", (TOKEN_PROGRAM,)) for vault in vaults(data))
 
 
 def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instruction:
     """Return `SwapBaseInV2`: the one without the accounts of an order book, which these pools no longer use."""
-    coin_vault, pc_vault = vaults(address, data_of(accounts, address, "pool")[1])
+    coin_vault, pc_vault = vaults(data_of(accounts, address, "pool")[1])
     return Instruction(
         PROGRAM,
         (
@@ -94,9 +71,3 @@ def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instructio
         ),
         struct.pack("<BQQ", _SWAP_BASE_IN_V2, swap.amount_in, swap.min_amount_out),
     )
-
-
-def _check(data: bytes) -> None:
-    # The account has no discriminator: its size is all that tells it.
-    if len(data) != _SIZE:
-        raise BadAccount("short_data", f"an AMM v4 account has {_SIZE} bytes, this one {len(data)}")

@@ -12,24 +12,19 @@ from markets.solana.venues.shape import (
     MEMO_PROGRAM,
     TOKEN_2022_PROGRAM,
     TOKEN_PROGRAM,
-    TOKEN_PROGRAMS,
     Accounts,
-    Filters,
     Instruction,
-    Memcmp,
+    Layout,
     Meta,
     Needed,
     Refresh,
     Swap,
     address_at,
-    check,
     data_of,
     derived,
     discriminator,
     key,
-    mints_needed,
     number_at,
-    ordered,
     sides,
 )
 from pipeline.messages import Protocol
@@ -43,40 +38,29 @@ TICKS_PER_ARRAY = 60
 ARRAYS_PER_SWAP = 3
 """Arrays given to one swap. The program takes more; a transaction has no room for many."""
 
-_POOL = discriminator("PoolState", "account")
-_SIZE = 1544
-_CONFIG, _MINTS, _VAULTS, _OBSERVATION = 9, (73, 105), (137, 169), 201
+_CONFIG, _OBSERVATION = 9, 201
 _SPACING, _LIQUIDITY, _TICK, _STATUS, _BITMAP, _OPEN_TIME = 235, 237, 269, 389, 904, 1080
 _NO_SWAP = 1 << 4
 _EXTENSION = discriminator("TickArrayBitmapExtension", "account")
 _EXTENSION_SIZE = 8 + 32 + 2 * 14 * 64
 _SWAP_V2 = discriminator("swap_v2")
-
-
-def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
-    """Return one question: a CLMM pool's mints stand in the order of their bytes."""
-    first, second = ordered(mint_a, mint_b)
-    return (Filters((Memcmp(0, _POOL), Memcmp(_MINTS[0], first), Memcmp(_MINTS[1], second)), _SIZE),)
-
-
-def mints(data: bytes) -> tuple[str, str]:
-    """Return token 0 and token 1."""
-    check(data, _POOL, "CLMM pool", _SIZE)
-    return address_at(data, _MINTS[0]), address_at(data, _MINTS[1])
+_LAYOUT = Layout(
+    "CLMM pool",
+    discriminator("PoolState", "account"),
+    1544,
+    mint_offsets=(73, 105),
+    vault_offsets=(137, 169),
+    sorted_mints=True,
+)
+discovery_filters, mints, vaults = _LAYOUT.filters, _LAYOUT.mints, _LAYOUT.vaults
 
 
 def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
     """Return `swap_disabled` or `not_open`, or None."""
-    check(data, _POOL, "CLMM pool", _SIZE)
+    _LAYOUT.check(data)
     if data[_STATUS] & _NO_SWAP:
         return "swap_disabled"
     return "not_open" if unix_time <= number_at(data, _OPEN_TIME, "Q") else None
-
-
-def vaults(address: str, data: bytes) -> tuple[str, str]:
-    """Return both vaults."""
-    check(data, _POOL, "CLMM pool", _SIZE)
-    return address_at(data, _VAULTS[0]), address_at(data, _VAULTS[1])
 
 
 def tick_array(pool: str, start: int) -> str:
@@ -94,21 +78,20 @@ def accounts_needed(address: str, data: bytes, known: Accounts) -> tuple[Needed,
 
     Where the price is so far from one that the extension tells the arrays, it must be known to name them all.
     """
-    check(data, _POOL, "CLMM pool", _SIZE)
+    _LAYOUT.check(data)
     starts = {start for a_to_b in (True, False) for start in _starts(address, data, known, a_to_b=a_to_b)}
     return (
         Needed(address_at(data, _CONFIG), "config", PROGRAMS),
         Needed(bitmap_extension(address), "bitmap", PROGRAMS, may_be_absent=True),
         *(Needed(tick_array(address, start), "tick_array", PROGRAMS) for start in sorted(starts)),
-        *(Needed(vault, "vault", TOKEN_PROGRAMS) for vault in vaults(address, data)),
-        *mints_needed(*mints(data)),
+        *_LAYOUT.holdings(data),
     )
 
 
 def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instruction:
     """Return `swap_v2`: exact input, no price limit."""
     data = data_of(accounts, address, "pool")[1]
-    vault_in, vault_out = sides(swap, *vaults(address, data))
+    vault_in, vault_out = sides(swap, *vaults(data))
     mint_in, mint_out = sides(swap, *mints(data))
     extension = bitmap_extension(address)
     arrays = [tick_array(address, start) for start in _starts(address, data, accounts, a_to_b=swap.a_to_b)]

@@ -18,6 +18,7 @@ from typing import Protocol as Interface
 import base58
 from solders.pubkey import Pubkey
 
+from markets.tokens import SOL_MINT
 from pipeline.messages import Protocol
 
 TOKEN_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
@@ -168,7 +169,7 @@ class Venue(Interface):
     def unusable(self, data: bytes, unix_time: int, slot: int = 0) -> str | None:
         """Return why nobody can swap with this pool now, as far as the pool's own bytes tell; None where it may do."""
 
-    def vaults(self, address: str, data: bytes) -> tuple[str | None, str | None]:
+    def vaults(self, data: bytes) -> tuple[str | None, str | None]:
         """Return the token accounts that hold token a and b; None for a side that is not held in one."""
 
     def accounts_needed(self, address: str, data: bytes, known: Accounts) -> tuple[Needed, ...]:
@@ -211,22 +212,71 @@ def number_at(data: bytes, offset: int, layout: str) -> int:
     return value
 
 
-def ordered(mint_a: str, mint_b: str) -> tuple[bytes, bytes]:
-    """Return two mints as bytes in the order that programs with sorted mints keep."""
-    first, second = sorted((key(mint_a), key(mint_b)))
-    return first, second
-
-
-def check(data: bytes, discriminator: bytes, what: str, size: int) -> None:
+def check(data: bytes, start: bytes, what: str, size: int) -> None:
     """Refuse bytes that do not begin like an account of this kind, or are too short for one.
 
     Raises:
         BadAccount: with the reason.
     """
-    if data[: len(discriminator)] != discriminator:
+    if data[: len(start)] != start:
         raise BadAccount("wrong_discriminator", f"not a {what} account")
     if len(data) < size:
         raise BadAccount("short_data", f"a {what} account has {size} bytes, this one {len(data)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the pool accounts of a program keep what every pool of two vaults has."""
+
+    what: str
+    start: bytes
+    """Discriminator; empty where the size is all that tells an account."""
+    size: int
+    mint_offsets: tuple[int, int]
+    vault_offsets: tuple[int, int]
+    sorted_mints: bool
+    """True where the program keeps both mints in the order of their bytes."""
+
+    def check(self, data: bytes) -> None:
+        """Refuse bytes that are no pool.
+
+        Raises:
+            BadAccount: with the reason.
+        """
+        check(data, self.start, self.what, self.size)
+        if len(data) != self.size:
+            raise BadAccount("short_data", f"a {self.what} account has {self.size} bytes, this one {len(data)}")
+
+    def filters(self, mint_a: str, mint_b: str) -> tuple[Filters, ...]:
+        """Return the questions for the pools of two mints: one where mints are sorted, else one for each order."""
+        mints = (key(mint_a), key(mint_b))
+        orders = [sorted(mints)] if self.sorted_mints else [mints, mints[::-1]]
+        start = (Memcmp(0, self.start),) if self.start else ()
+        first, second = self.mint_offsets
+        return tuple(Filters((*start, Memcmp(first, a), Memcmp(second, b)), self.size) for a, b in orders)
+
+    def mints(self, data: bytes) -> tuple[str, str]:
+        """Return token a and token b."""
+        self.check(data)
+        return address_at(data, self.mint_offsets[0]), address_at(data, self.mint_offsets[1])
+
+    def vaults(self, data: bytes) -> tuple[str, str]:
+        """Return the vaults of token a and token b."""
+        self.check(data)
+        return address_at(data, self.vault_offsets[0]), address_at(data, self.vault_offsets[1])
+
+    def holdings(self, data: bytes) -> tuple[Needed, ...]:
+        """Return vaults and mints as accounts that are needed."""
+        vaults = (Needed(vault, "vault", TOKEN_PROGRAMS) for vault in self.vaults(data))
+        return (*vaults, *mints_needed(*self.mints(data)))
+
+
+def staked_filters(start: bytes, mint_offset: int, mint_a: str, mint_b: str) -> tuple[Filters, ...]:
+    """Return the question for the stake pools of two mints: none where neither is SOL."""
+    if SOL_MINT not in (mint_a, mint_b):
+        return ()
+    staked = mint_b if mint_a == SOL_MINT else mint_a
+    return (Filters((Memcmp(0, start), Memcmp(mint_offset, key(staked)))),)
 
 
 def discriminator(name: str, space: str = "global") -> bytes:

@@ -17,7 +17,6 @@ from markets.solana.venues.shape import (
     Accounts,
     Filters,
     Instruction,
-    Memcmp,
     Meta,
     Needed,
     Refresh,
@@ -29,6 +28,7 @@ from markets.solana.venues.shape import (
     key,
     mints_needed,
     number_at,
+    staked_filters,
 )
 from markets.tokens import SOL_MINT
 from pipeline.messages import Protocol
@@ -53,10 +53,7 @@ _DEPOSIT_SOL, _WITHDRAW_SOL, _DEPOSIT_SOL_GUARDED, _WITHDRAW_SOL_GUARDED = 14, 1
 
 def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
     """Return one question where one of the mints is SOL, else none."""
-    if SOL_MINT not in (mint_a, mint_b):
-        return ()
-    staked = mint_b if mint_a == SOL_MINT else mint_a
-    return (Filters((Memcmp(0, _POOL), Memcmp(_MINT, key(staked)))),)
+    return staked_filters(_POOL, _MINT, mint_a, mint_b)
 
 
 def mints(data: bytes) -> tuple[str, str]:
@@ -76,7 +73,7 @@ def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
     return None
 
 
-def vaults(address: str, data: bytes) -> tuple[None, None]:
+def vaults(data: bytes) -> tuple[None, None]:
     """Return nothing: SOL lies in stake accounts, the staked token is minted and burned."""
     check(data, _POOL, "stake pool", _SIZE)
     return None, None

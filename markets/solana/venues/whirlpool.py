@@ -6,24 +6,18 @@ import struct
 
 from markets.solana.venues.shape import (
     MEMO_PROGRAM,
-    TOKEN_PROGRAMS,
     Accounts,
-    Filters,
     Instruction,
-    Memcmp,
+    Layout,
     Meta,
     Needed,
     Refresh,
     Swap,
-    address_at,
-    check,
     data_of,
     derived,
     discriminator,
     key,
-    mints_needed,
     number_at,
-    ordered,
     token_program,
 )
 from pipeline.messages import Protocol
@@ -38,37 +32,25 @@ MAX_TICK = 443_636
 ARRAYS_EACH_SIDE = 3
 """A swap passes at most three arrays; moving up it may begin in the one after the current."""
 
-_POOL = discriminator("Whirlpool", "account")
-_SIZE = 653
 _SPACING, _FEE_TIER, _LIQUIDITY, _TICK = 41, 43, 49, 81
-_MINT_A, _VAULT_A, _MINT_B, _VAULT_B = 101, 133, 181, 213
 _SWAP_V2 = discriminator("swap_v2")
 # The lowest and the highest price there is: the least amount out guards the swap, not a price.
 _LOWEST, _HIGHEST = 4_295_048_016, 79_226_673_515_401_279_992_447_579_055
-
-
-def discovery_filters(mint_a: str, mint_b: str) -> tuple[Filters, ...]:
-    """Return one question: a Whirlpool's mints stand in the order of their bytes."""
-    first, second = ordered(mint_a, mint_b)
-    return (Filters((Memcmp(0, _POOL), Memcmp(_MINT_A, first), Memcmp(_MINT_B, second)), _SIZE),)
-
-
-def mints(data: bytes) -> tuple[str, str]:
-    """Return token a and token b."""
-    check(data, _POOL, "Whirlpool", _SIZE)
-    return address_at(data, _MINT_A), address_at(data, _MINT_B)
+_LAYOUT = Layout(
+    "Whirlpool",
+    discriminator("Whirlpool", "account"),
+    653,
+    mint_offsets=(101, 181),
+    vault_offsets=(133, 213),
+    sorted_mints=True,
+)
+discovery_filters, mints, vaults = _LAYOUT.filters, _LAYOUT.mints, _LAYOUT.vaults
 
 
 def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
     """Return None: a Whirlpool cannot be paused, and one without liquidity at its price may have some beside it."""
-    check(data, _POOL, "Whirlpool", _SIZE)
+    _LAYOUT.check(data)
     return None
-
-
-def vaults(address: str, data: bytes) -> tuple[str, str]:
-    """Return both vaults."""
-    check(data, _POOL, "Whirlpool", _SIZE)
-    return address_at(data, _VAULT_A), address_at(data, _VAULT_B)
 
 
 def tick_array(pool: str, start: int) -> str:
@@ -83,15 +65,14 @@ def oracle(pool: str) -> str:
 
 def accounts_needed(address: str, data: bytes, known: Accounts) -> tuple[Needed, ...]:
     """Return the tick arrays around the price, the oracle where the fee moves, vaults and mints."""
-    check(data, _POOL, "Whirlpool", _SIZE)
+    _LAYOUT.check(data)
     spacing = number_at(data, _SPACING, "H")
     arrays = [tick_array(address, start) for start in _starts(data, range(-ARRAYS_EACH_SIDE, ARRAYS_EACH_SIDE + 1))]
     return (
         *(Needed(array, "tick_array", PROGRAMS, may_be_absent=True) for array in arrays),
         # The tier a pool was opened with differs from its spacing where the fee moves.
         *([Needed(oracle(address), "oracle", PROGRAMS)] if number_at(data, _FEE_TIER, "H") != spacing else []),
-        *(Needed(vault, "vault", TOKEN_PROGRAMS) for vault in vaults(address, data)),
-        *mints_needed(*mints(data)),
+        *_LAYOUT.holdings(data),
     )
 
 
@@ -99,7 +80,7 @@ def swap_instruction(address: str, accounts: Accounts, swap: Swap) -> Instructio
     """Return `swap_v2`: exact input, no price limit."""
     data = data_of(accounts, address, "pool")[1]
     mint_a, mint_b = mints(data)
-    vault_a, vault_b = vaults(address, data)
+    vault_a, vault_b = vaults(data)
     owner_a, owner_b = (swap.source, swap.destination) if swap.a_to_b else (swap.destination, swap.source)
     return Instruction(
         PROGRAM,
