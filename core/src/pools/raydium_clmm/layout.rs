@@ -177,41 +177,44 @@ pub fn read_ticks(data: &[u8], spacing: u16) -> Result<Vec<Tick>, Refused> {
         .collect()
 }
 
-/// Which tick arrays hold initialized ticks: the pool's own bitmap and, far from price one, its extension's.
-pub struct Bitmap<'a> {
-    own: &'a [u8],
-    extension: Option<&'a [u8]>,
+/// Which tick arrays hold initialized ticks, counted from tick 0: the pool's own bitmap tells of the nearest 512 on
+/// each side, its extension of the others.
+pub struct Bitmap {
+    /// In order.
+    pub positions: Vec<i32>,
+    /// What the bitmaps tell of.
+    pub told: std::ops::RangeInclusive<i32>,
 }
 
-impl<'a> Bitmap<'a> {
-    /// Both accounts have been checked.
-    pub fn new(pool: &'a [u8], extension: Option<&'a [u8]>) -> Self {
-        Self {
-            own: &pool[pool::BITMAP..],
-            extension: extension.map(|data| &data[40..]),
+impl Bitmap {
+    /// Read the bitmaps; both accounts have been checked.
+    pub fn read(pool: &[u8], extension: Option<&[u8]>) -> Self {
+        let own = &pool[pool::BITMAP..pool::BITMAP + 128];
+        let mut positions: Vec<i32> = set_bits(own).map(|bit| bit - 512).collect();
+        if let Some(data) = extension {
+            // 14 groups of 512 arrays upwards, then 14 downwards; within a group, bits rise with the tick.
+            positions.extend(
+                set_bits(&data[40..]).map(|bit| match (bit / 512, bit % 512) {
+                    (group @ ..14, within) => (group + 1) * 512 + within,
+                    (group, within) => (12 - group) * 512 + within,
+                }),
+            );
+            positions.sort_unstable();
         }
+        let told = match extension {
+            Some(_) => i32::MIN..=i32::MAX,
+            None => -512..=511,
+        };
+        Self { positions, told }
     }
+}
 
-    /// Whether the array that many arrays from tick 0 is there; `None` where only an extension not given could tell.
-    pub fn contains(&self, position: i32) -> Option<bool> {
-        let bit = |bytes: &[u8], bit: usize| {
-            bytes
-                .get(bit / 8)
-                .is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
-        };
-        if (-512..512).contains(&position) {
-            return Some(bit(self.own, (position + 512) as usize));
-        }
-        let extension = self.extension?;
-        // 14 groups of 512 arrays upwards, then 14 downwards; within a group, bits rise with the tick.
-        let group = if position > 0 {
-            position / 512 - 1
-        } else {
-            14 + (-position - 1) / 512 - 1
-        };
-        let within = position.rem_euclid(512);
-        Some(bit(extension, (group * 512 + within) as usize))
-    }
+fn set_bits(bytes: &[u8]) -> impl Iterator<Item = i32> {
+    bytes.iter().enumerate().flat_map(|(at, byte)| {
+        (0..8)
+            .filter(move |bit| byte >> bit & 1 == 1)
+            .map(move |bit| at as i32 * 8 + bit)
+    })
 }
 
 /// The pool's mint or vault on one side.

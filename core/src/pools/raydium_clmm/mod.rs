@@ -145,59 +145,58 @@ impl RaydiumClmm {
         accounts: &[Account],
     ) -> Result<(), Refused> {
         let companions = self.companions(address, accounts)?;
-        let bitmap = Bitmap::new(data, companions.extension);
+        let mut bitmap = Bitmap::read(data, companions.extension);
         let span = ARRAY_TICKS * i32::from(self.tick_spacing);
         let home = self.tick.div_euclid(span);
+        let (lowest, highest) = (MIN_TICK.div_euclid(span), MAX_TICK.div_euclid(span));
+        bitmap
+            .positions
+            .retain(|position| (lowest..=highest).contains(position));
+        let above = bitmap
+            .positions
+            .partition_point(|position| *position <= home);
+        let (left, right) = bitmap.positions.split_at(above);
         let mut ticks = Vec::new();
-        for (step, end) in [(-1, MIN_TICK), (1, MAX_TICK)] {
-            let mut position = if step < 0 { home } else { home + 1 };
-            let last = end.div_euclid(span);
-            let mut reason = Reason::Exhausted;
-            while (last - position) * step >= 0 {
-                match bitmap.contains(position) {
-                    Some(false) => {}
-                    None => {
-                        reason = Reason::ExtensionMissing;
-                        break;
-                    }
-                    Some(true) => {
-                        let found = companions
-                            .arrays
-                            .iter()
-                            .find(|(start, _)| *start == position * span);
-                        let Some((start, account)) = found else {
-                            reason = Reason::ArrayMissing;
-                            break;
-                        };
-                        let read = layout::read_ticks(&account.data, self.tick_spacing)?;
-                        if read.is_empty() {
-                            return refuse(
-                                "bad_tick_array",
-                                format!(
-                                    "the array at {start} has no ticks, the bitmap says it has"
-                                ),
-                            );
-                        }
-                        ticks.extend(read);
-                    }
+        // Read arrays in this order up to the first that was not given: its position.
+        let mut read = |positions: &mut dyn Iterator<Item = &i32>| -> Result<Option<i32>, Refused> {
+            for position in positions {
+                let start = position * span;
+                let found = companions.arrays.iter().find(|(at, _)| *at == start);
+                let Some((_, account)) = found else {
+                    return Ok(Some(*position));
+                };
+                let found = layout::read_ticks(&account.data, self.tick_spacing)?;
+                if found.is_empty() {
+                    return refuse(
+                        "bad_tick_array",
+                        format!("the array at {start} has no ticks, the bitmap says it has"),
+                    );
                 }
-                position += step;
+                ticks.extend(found);
             }
-            let known = match (reason, step) {
-                (Reason::Exhausted, _) => end,
-                (_, -1) => (position + 1) * span,
-                _ => position * span - 1,
-            };
-            let edge = Edge {
-                tick: known,
-                reason,
-            };
-            *(if step < 0 {
-                &mut self.lower
-            } else {
-                &mut self.upper
-            }) = edge;
-        }
+            Ok(None)
+        };
+        let told = &bitmap.told;
+        let (tick, reason) = if !told.contains(&home) && home >= lowest {
+            ((home + 1) * span, Reason::ExtensionMissing)
+        } else if let Some(missing) = read(&mut left.iter().rev())? {
+            ((missing + 1) * span, Reason::ArrayMissing)
+        } else if *told.start() > lowest {
+            (told.start() * span, Reason::ExtensionMissing)
+        } else {
+            (MIN_TICK, Reason::Exhausted)
+        };
+        self.lower = Edge { tick, reason };
+        let (tick, reason) = if !told.contains(&(home + 1)) && home < highest {
+            ((home + 1) * span - 1, Reason::ExtensionMissing)
+        } else if let Some(missing) = read(&mut right.iter())? {
+            (missing * span - 1, Reason::ArrayMissing)
+        } else if *told.end() < highest {
+            ((told.end() + 1) * span - 1, Reason::ExtensionMissing)
+        } else {
+            (MAX_TICK, Reason::Exhausted)
+        };
+        self.upper = Edge { tick, reason };
         // Beyond its array's last tick, a price needs that array on one side only.
         let last_of_home = home * span + span - i32::from(self.tick_spacing);
         if self.lower.reason != Reason::Exhausted
