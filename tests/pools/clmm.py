@@ -7,7 +7,7 @@ raydium-io/raydium-clmm, programs/amm/src.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .build import CONFIG, NOW, POOL, Raw
 from .reference import Moved
@@ -70,6 +70,35 @@ class Reward:
 
 
 @dataclass
+class MovingFee:
+    filter_s: int
+    decay_s: int
+    reduction: int
+    control: int
+    most: int
+    start: int
+    """Group where the price was: groups are stretches of one tick spacing."""
+    floor: int
+    volatility: int
+    updated: int
+
+    def rate(self, base: int, spacing: int) -> int:
+        part = ceil_div(self.control * (self.volatility * spacing) ** 2, 100_000 * 10_000**2)
+        return min(100_000, base + min(100_000, part))
+
+    def see(self, group: int) -> None:
+        self.volatility = min(self.most, self.floor + 10_000 * abs(self.start - group))
+
+    def aged(self, group: int, now: int) -> MovingFee:
+        """The same, as a swap at this time begins with."""
+        age = max(0, now - self.updated)
+        if age < self.filter_s:
+            return replace(self)
+        floor = self.volatility * self.reduction // 10_000 if age < self.decay_s else 0
+        return replace(self, start=group, floor=floor, updated=now)
+
+
+@dataclass
 class Clmm:
     spacing: int
     fee_rate: int
@@ -86,6 +115,7 @@ class Clmm:
     """Bitmap of the arrays -512..511."""
     groups: list[int] | None
     """Bitmaps of 512 arrays each: 14 upwards from 512, 14 downwards from -513."""
+    moving: MovingFee | None
     arrays: dict[int, list[Tick]] = field(default_factory=dict)
     """All 60 ticks of an array, by its start."""
 
@@ -108,6 +138,7 @@ class Clmm:
             rewards=[_reward(data, 397 + 169 * index) for index in range(3)],
             near=_int(data, 904, 128),
             groups=None,
+            moving=MovingFee(*struct.unpack_from("<HHHIIiIIQ", data, 1096)) if any(data[1096:1176]) else None,
         )
         for _, owner, raw in accounts:
             if owner == CLMM and raw[:8].hex() == "3c9624db61808b99":
@@ -158,6 +189,8 @@ class Clmm:
         left, got, fees, owed, fund = amount, 0, 0, 0, 0
         price, tick, liquidity, growth = self.price, self.tick, self.liquidity, self.fee_growth[0 if down else 1]
         crossed: list[tuple[Tick, int]] = []
+        group = tick // self.spacing
+        moving = self.moving.aged(group, now) if self.moving else None
         while left and price != bound:
             entry = self._within(array, start, tick, down)
             if entry is None and not inside:
@@ -169,27 +202,47 @@ class Clmm:
                 entry = _first(array, down)
             edge = sqrt_price(entry.index)
             target = max(bound, edge) if down else min(bound, edge)
-            spent, brought, fee, after = step(left, self.fee_rate, liquidity, price, target, exact_in, down)
-            left -= spent + fee if exact_in else brought
-            got += brought if exact_in else spent + fee
-            if left < 0 or got > U64:
-                raise SwapFails("calculate_overflow")
-            fees += fee
-            shares = fee * self.protocol_rate // 10**6, fee * self.fund_rate // 10**6
-            owed, fund = owed + shares[0], fund + shares[1]
-            if liquidity:
-                growth = growth + ((fee - sum(shares) << 64) // liquidity) & U128
-            if after == edge:
-                if entry.orders:
-                    raise SwapFails("limit_orders")
-                liquidity += -entry.net if down else entry.net
-                if not 0 <= liquidity <= U128:
-                    raise SwapFails("liquidity_add_value_err")
-                crossed.append((entry, growth))
-                tick = entry.index - 1 if down else entry.index
-            elif after != price:
-                tick = tick_at(after)
-            price = after
+            ahead = liquidity
+            while True:
+                rate, stop, passing = self.fee_rate, target, True
+                if moving:
+                    moving.see(group)
+                    rate = moving.rate(self.fee_rate, self.spacing)
+                    passing = liquidity == 0 or moving.volatility == moving.most
+                    border = sqrt_price(max(MIN_TICK, min(MAX_TICK, (group if down else group + 1) * self.spacing)))
+                    if not passing:
+                        stop = max(target, border) if down else min(target, border)
+                spent, brought, fee, after = step(left, rate, liquidity, price, stop, exact_in, down)
+                left -= spent + fee if exact_in else brought
+                got += brought if exact_in else spent + fee
+                if left < 0 or got > U64:
+                    raise SwapFails("calculate_overflow")
+                fees += fee
+                shares = fee * self.protocol_rate // 10**6, fee * self.fund_rate // 10**6
+                owed, fund = owed + shares[0], fund + shares[1]
+                if liquidity:
+                    growth = growth + ((fee - sum(shares) << 64) // liquidity) & U128
+                if after == edge:
+                    if entry.orders:
+                        raise SwapFails("limit_orders")
+                    ahead = liquidity + (-entry.net if down else entry.net)
+                    if not 0 <= ahead <= U128:
+                        raise SwapFails("liquidity_add_value_err")
+                    crossed.append((entry, growth))
+                    tick = entry.index - 1 if down else entry.index
+                elif after != price:
+                    tick = tick_at(after)
+                price = after
+                if moving:
+                    if passing:
+                        at = entry.index if price == edge else tick
+                        group = at // self.spacing - (1 if not down and at % self.spacing == 0 else 0)
+                        if moving.volatility != moving.most:
+                            moving.see(group)
+                    group += -1 if down else 1
+                if not left or price == target:
+                    break
+            liquidity = ahead
         used = amount - left
         moved = Moved(used, got, fees) if exact_in else Moved(got, used, fees)
         if (left and not limit) or not moved.amount_in or not moved.amount_out:
@@ -203,6 +256,7 @@ class Clmm:
                 for reward, old in zip(rewards, entry.reward_outside, strict=True)
             ]
         self.price, self.tick, self.liquidity, self.rewards = price, tick, liquidity, rewards
+        self.moving = moving
         self.fee_growth[side] = growth
         self.protocol_owed[side] += owed
         self.fund_owed[side] += fund

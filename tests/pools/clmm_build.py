@@ -52,6 +52,22 @@ def pool_account(
     return bytes(data)
 
 
+def dynamic_fee(
+    *,
+    filter_s: int = 30,
+    decay_s: int = 600,
+    reduction: int = 5_000,
+    control: int = 4_000,
+    most: int = 350_000,
+    start: int = 0,
+    floor: int = 0,
+    volatility: int = 60_000,
+    updated: int = NOW - 100,
+) -> bytes:
+    """What stands in a pool whose fee moves."""
+    return struct.pack("<HHHIIiIIQ", filter_s, decay_s, reduction, control, most, start, floor, volatility, updated)
+
+
 def extension_account(arrays: set[int]) -> Raw:
     groups = [0] * 28
     for position in arrays:

@@ -293,7 +293,6 @@ def test_switched_off_and_unknown_features_are_refused() -> None:
     assert reason_of(opening) == "not_open"
     assert parse(opening, NOW + 1).quote_in(True, 10**6).amount_out > 0
     assert reason_of(clmm_accounts(ranges, fee_on=1)) == "fee_on_one_token"
-    assert reason_of(clmm_accounts(ranges, dynamic=b"\x1e\x00\x58\x02")) == "dynamic_fee"
 
 
 def test_accounts_of_others_are_refused() -> None:

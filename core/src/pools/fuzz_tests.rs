@@ -62,7 +62,7 @@ fn fuzz(family: &Family, accounts: &[Account]) {
     let mut read = 0;
     exercise(&whole, &mut dice);
     let blob = snapshot::write(&whole).expect("small");
-    for _ in 0..5_000 {
+    for _ in 0..2_000 {
         let mut mutated = accounts.to_vec();
         for _ in 0..=dice.next(2) {
             let which = dice.next(mutated.len());
@@ -83,7 +83,7 @@ fn fuzz(family: &Family, accounts: &[Account]) {
             exercise(&pool, &mut dice);
         }
     }
-    assert!(read > 1_000, "only {read} mutations were still pools");
+    assert!(read > 400, "only {read} mutations were still pools");
 }
 
 #[test]

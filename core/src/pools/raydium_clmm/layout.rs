@@ -41,7 +41,20 @@ pub mod pool {
     pub const OPEN_TIME: usize = 1_080;
     pub const RECENT_EPOCH: usize = 1_088;
     pub const DYNAMIC_FEE: usize = 1_096;
-    pub const DYNAMIC_FEE_LENGTH: usize = 80;
+}
+
+/// Fields of a pool's moving fee.
+pub mod dynamic {
+    pub const LENGTH: usize = 80;
+    pub const FILTER_PERIOD: usize = 0;
+    pub const DECAY_PERIOD: usize = 2;
+    pub const REDUCTION_FACTOR: usize = 4;
+    pub const CONTROL: usize = 6;
+    pub const MAX_ACCUMULATOR: usize = 10;
+    pub const REFERENCE: usize = 14;
+    pub const VOLATILITY_REFERENCE: usize = 18;
+    pub const ACCUMULATOR: usize = 22;
+    pub const UPDATED: usize = 26;
 }
 
 /// Fields of one of a pool's three rewards.
@@ -229,10 +242,6 @@ pub fn check_features(data: &[u8]) -> Result<(), Refused> {
             "fee_on_one_token",
             "the pool takes its fees in one of its tokens only, whichever is given",
         );
-    }
-    let dynamic = bytes_at::<{ pool::DYNAMIC_FEE_LENGTH }>(data, pool::DYNAMIC_FEE)?;
-    if dynamic.iter().any(|byte| *byte != 0) {
-        return refuse("dynamic_fee", "the pool's fee moves with its volatility");
     }
     Ok(())
 }

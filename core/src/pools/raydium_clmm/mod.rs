@@ -1,5 +1,6 @@
 //! Raydium CLMM: concentrated liquidity in arrays of 60 ticks, with bitmaps that tell which of them exist.
 
+mod dynamic;
 pub mod layout;
 mod patch;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub use self::venue::FAMILY;
 
+use self::dynamic::Dynamic;
 use self::layout::{
     ARRAY_DISCRIMINATOR, ARRAY_LENGTH, ARRAY_TICKS, Bitmap, CONFIG_DISCRIMINATOR, CONFIG_LENGTH,
     EXTENSION_DISCRIMINATOR, EXTENSION_LENGTH, POOL_DISCRIMINATOR, POOL_LENGTH, PROGRAM, Tick,
@@ -84,6 +86,8 @@ pub struct RaydiumClmm {
     pub lower: Edge,
     pub upper: Edge,
     pub transfer_fees: [Option<TransferFee>; 2],
+    /// Present where the fee moves.
+    pub dynamic: Option<Dynamic>,
 }
 
 impl RaydiumClmm {
@@ -131,6 +135,7 @@ impl RaydiumClmm {
                 reason: Reason::Exhausted,
             },
             transfer_fees: [transfer_fee(0)?, transfer_fee(1)?],
+            dynamic: Dynamic::parse(data)?,
         };
         this.check()?;
         this.read_ticks(address, data, accounts)?;
@@ -275,6 +280,9 @@ impl RaydiumClmm {
         if self.trade_fee_rate >= UNIT || shares > u64::from(UNIT) {
             return refuse("bad_pool", "the fees of the pool are out of range");
         }
+        if let Some(dynamic) = &self.dynamic {
+            dynamic.check(self.tick_spacing)?;
+        }
         // After a swap to the left has ended on a tick, the current tick is the one before it.
         if !(MIN_TICK - 1..MAX_TICK).contains(&self.tick)
             || !(MIN_SQRT_PRICE..MAX_SQRT_PRICE).contains(&self.sqrt_price)
@@ -295,6 +303,7 @@ impl RaydiumClmm {
     fn execute(
         &self,
         order: Order,
+        clock: Clock,
         trace: Option<&mut swap::Trace>,
     ) -> Result<(Movement, swap::Outcome), QuoteError> {
         let [a, b] = self.transfer_fees;
@@ -309,7 +318,7 @@ impl RaydiumClmm {
                 _ => order.amount,
             },
         };
-        let outcome = swap::run(self, inner, trace)?;
+        let outcome = swap::run(self, inner, clock.unix_time, trace)?;
         let amount_in = match fee_in {
             // The whole order was used: what the payer sends is what was asked, not a value computed back.
             Some(_) if order.exact_in && outcome.amount_in == inner.amount => order.amount,
@@ -325,7 +334,7 @@ impl RaydiumClmm {
             price_before: price_of(self.sqrt_price),
             price_after: price_of(outcome.sqrt_price),
             sqrt_price_after: outcome.sqrt_price,
-            fee_rate: 0,
+            fee_rate: outcome.fee_rate,
             ticks_crossed: outcome.ticks_crossed,
         };
         Ok((movement, outcome))

@@ -52,6 +52,9 @@ pub fn write(
         put(&mut data, offset, &owed.to_le_bytes());
     }
     put(&mut data, pool::RECENT_EPOCH, &clock.epoch().to_le_bytes());
+    if let Some(dynamic) = &outcome.dynamic {
+        dynamic.patch(&mut data);
+    }
     account.data = data.into();
     for account in accounts.iter_mut() {
         if trace.crossings.is_empty() || !is(account, program, ARRAY_DISCRIMINATOR) {

@@ -1,13 +1,14 @@
-//! Small CLMM pools: one around price one, one so far from it that its bitmap extension tells the arrays.
+//! Small CLMM pools: one around price one, one so far from it that its bitmap extension tells the arrays, one whose fee
+//! moves.
 
 use super::layout::{
     ARRAY_DISCRIMINATOR, ARRAY_LENGTH, CONFIG_DISCRIMINATOR, CONFIG_LENGTH,
     EXTENSION_DISCRIMINATOR, EXTENSION_LENGTH, POOL_DISCRIMINATOR, POOL_LENGTH, PROGRAM, array,
-    config, pool, reward, tick,
+    config, dynamic, pool, reward, tick,
 };
 use super::tick_math::sqrt_price_of_tick;
-use crate::pools::account::{Account, Pubkey};
-use crate::pools::testing::{CONFIG, MINTS, POOL, VAULTS, account, vault};
+use crate::pools::account::{Account, Pubkey, put};
+use crate::pools::testing::{CLOCK, CONFIG, MINTS, POOL, VAULTS, account, vault};
 
 const NET: i128 = 1_000_000_000;
 
@@ -46,7 +47,24 @@ pub fn samples() -> Vec<Vec<Account>> {
         ),
         config_account(),
     ];
-    vec![near, far]
+    // The first again, with a fee that moves and was last moved a while ago.
+    let mut moving = near.clone();
+    let mut data = moving[0].data.to_vec();
+    let updated = CLOCK.unix_time as u64 - 100;
+    for (offset, bytes) in [
+        (dynamic::FILTER_PERIOD, &30u16.to_le_bytes()[..]),
+        (dynamic::DECAY_PERIOD, &600u16.to_le_bytes()),
+        (dynamic::REDUCTION_FACTOR, &5_000u16.to_le_bytes()),
+        (dynamic::CONTROL, &4_000u32.to_le_bytes()),
+        (dynamic::MAX_ACCUMULATOR, &350_000u32.to_le_bytes()),
+        (dynamic::REFERENCE, &(-3i32).to_le_bytes()),
+        (dynamic::ACCUMULATOR, &60_000u32.to_le_bytes()),
+        (dynamic::UPDATED, &updated.to_le_bytes()),
+    ] {
+        put(&mut data, pool::DYNAMIC_FEE + offset, bytes);
+    }
+    moving[0].data = data.into();
+    vec![near, far, moving]
 }
 
 fn config_account() -> Account {

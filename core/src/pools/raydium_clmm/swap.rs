@@ -1,12 +1,14 @@
 //! The swap loop of a CLMM pool: from initialized tick to initialized tick, as far as the ticks are known.
 
 use super::RaydiumClmm;
+use super::dynamic::{Dynamic, Meter};
 use super::step;
 use super::tick_math::{MAX_SQRT_PRICE, MIN_SQRT_PRICE, tick_of_sqrt_price};
 use crate::pools::error::{QuoteError, quote_error, too_small};
 
 /// No transaction has the compute budget for this many.
 const MOST_STEPS: u32 = 4_096;
+const OVERFLOW: QuoteError = quote_error("calculate_overflow");
 
 /// What a swap asks for, transfer fees aside.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,9 @@ pub struct Outcome {
     pub tick: i32,
     pub liquidity: u128,
     pub ticks_crossed: u32,
+    /// Fee rate of the last step.
+    pub fee_rate: u32,
+    pub dynamic: Option<Dynamic>,
 }
 
 /// What else a swap writes into the accounts; followed only when they will be written.
@@ -46,6 +51,7 @@ pub struct Trace {
 pub fn run(
     pool: &RaydiumClmm,
     order: Order,
+    unix_time: i64,
     mut trace: Option<&mut Trace>,
 ) -> Result<Outcome, QuoteError> {
     let zero_for_one = order.zero_for_one;
@@ -73,14 +79,19 @@ pub fn run(
     let mut liquidity = pool.liquidity;
     let mut ticks_crossed = 0;
     let mut steps = 0;
+    let mut fee_rate = pool.trade_fee_rate;
+    let mut meter = Meter::new(
+        fee_rate,
+        pool.dynamic,
+        pool.tick_spacing,
+        tick,
+        zero_for_one,
+        unix_time,
+    );
     // Ticks at or below the current one: the next to the left is the last of them, the next to the right follows.
     let mut below = pool.ticks.partition_point(|entry| entry.index <= tick);
 
     while remaining > 0 && price != limit {
-        steps += 1;
-        if steps > MOST_STEPS {
-            return Err(quote_error("too_many_steps"));
-        }
         // The program steps towards an initialized tick or not at all.
         let (next, edge) = if zero_for_one {
             let next = below.checked_sub(1).and_then(|at| pool.ticks.get(at));
@@ -96,52 +107,66 @@ pub fn run(
         } else {
             limit.min(next.sqrt_price)
         };
-        let step = step::compute(
-            remaining,
-            pool.trade_fee_rate,
-            liquidity,
-            price,
-            target,
-            order.exact_in,
-            zero_for_one,
-        )?;
-        const OVERFLOW: QuoteError = quote_error("calculate_overflow");
-        let paid = step
-            .amount_in
-            .checked_add(step.fee_amount)
-            .ok_or(OVERFLOW)?;
-        let (used, gained) = if order.exact_in {
-            (paid, step.amount_out)
-        } else {
-            (step.amount_out, paid)
-        };
-        remaining = remaining.checked_sub(used).ok_or(OVERFLOW)?;
-        calculated = calculated.checked_add(gained).ok_or(OVERFLOW)?;
-        // Part of what was paid, or of what was given.
-        fee_amount = fee_amount.checked_add(step.fee_amount).ok_or(OVERFLOW)?;
-        if let Some(trace) = trace.as_deref_mut() {
-            trace.add_fee(pool, step.fee_amount, liquidity)?;
-        }
-        if step.next_price == next.sqrt_price {
-            if next.orders {
-                return Err(quote_error("limit_orders"));
+        // One step with a fixed fee, else one for every stretch of ticks that has a fee of its own.
+        loop {
+            steps += 1;
+            if steps > MOST_STEPS {
+                return Err(quote_error("too_many_steps"));
             }
-            liquidity = cross(liquidity, next.liquidity_net, zero_for_one)?;
-            ticks_crossed += 1;
-            if let Some(trace) = trace.as_deref_mut() {
-                trace.crossings.push((next.index, trace.fee_growth));
-            }
-            if zero_for_one {
-                below -= 1;
-                tick = next.index - 1;
+            let (rate, bounded, passing) = meter.next(target, liquidity);
+            fee_rate = rate;
+            let step = step::compute(
+                remaining,
+                rate,
+                liquidity,
+                price,
+                bounded,
+                order.exact_in,
+                zero_for_one,
+            )?;
+            let paid = step
+                .amount_in
+                .checked_add(step.fee_amount)
+                .ok_or(OVERFLOW)?;
+            let (used, gained) = if order.exact_in {
+                (paid, step.amount_out)
             } else {
-                below += 1;
-                tick = next.index;
+                (step.amount_out, paid)
+            };
+            remaining = remaining.checked_sub(used).ok_or(OVERFLOW)?;
+            calculated = calculated.checked_add(gained).ok_or(OVERFLOW)?;
+            fee_amount = fee_amount.checked_add(step.fee_amount).ok_or(OVERFLOW)?;
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.add_fee(pool, step.fee_amount, liquidity)?;
             }
-        } else if step.next_price != price {
-            tick = tick_of_sqrt_price(step.next_price);
+            let mut stopped_at = tick;
+            if step.next_price == next.sqrt_price {
+                if next.orders {
+                    return Err(quote_error("limit_orders"));
+                }
+                liquidity = cross(liquidity, next.liquidity_net, zero_for_one)?;
+                ticks_crossed += 1;
+                if let Some(trace) = trace.as_deref_mut() {
+                    trace.crossings.push((next.index, trace.fee_growth));
+                }
+                if zero_for_one {
+                    below -= 1;
+                    tick = next.index - 1;
+                } else {
+                    below += 1;
+                    tick = next.index;
+                }
+                stopped_at = next.index;
+            } else if step.next_price != price {
+                tick = tick_of_sqrt_price(step.next_price);
+                stopped_at = tick;
+            }
+            price = step.next_price;
+            meter.advance(passing, stopped_at);
+            if remaining == 0 || price == target {
+                break;
+            }
         }
-        price = step.next_price;
     }
 
     if remaining > 0 && order.sqrt_price_limit == 0 {
@@ -164,6 +189,8 @@ pub fn run(
         tick,
         liquidity,
         ticks_crossed,
+        fee_rate,
+        dynamic: meter.finish(),
     })
 }
 
@@ -186,7 +213,6 @@ impl Trace {
         // Rates are at most a million together, so neither share is more than the fee.
         let share = |rate: u32| (u128::from(fee) * u128::from(rate) / 1_000_000) as u64;
         let (protocol, fund) = (share(pool.protocol_fee_rate), share(pool.fund_fee_rate));
-        const OVERFLOW: QuoteError = quote_error("calculate_overflow");
         let to_positions = fee - protocol - fund;
         self.protocol_fee = self.protocol_fee.checked_add(protocol).ok_or(OVERFLOW)?;
         self.fund_fee = self.fund_fee.checked_add(fund).ok_or(OVERFLOW)?;

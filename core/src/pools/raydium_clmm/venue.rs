@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ruint::aliases::U256;
 
+use super::dynamic::Dynamic;
 use super::layout::Tick;
 use super::tick_math::{MAX_TICK, MIN_TICK, sqrt_price_of_tick};
 use super::{Edge, RaydiumClmm, Reason, patch, swap};
@@ -33,8 +34,9 @@ impl Venue for RaydiumClmm {
         (self.mints[0], self.mints[1])
     }
 
-    fn quote(&self, order: Order, _: Clock) -> Result<Movement, QuoteError> {
-        Ok(self.execute(order, None)?.0)
+    /// Only a moving fee depends on the clock.
+    fn quote(&self, order: Order, clock: Clock) -> Result<Movement, QuoteError> {
+        Ok(self.execute(order, clock, None)?.0)
     }
 
     fn swap(
@@ -45,7 +47,7 @@ impl Venue for RaydiumClmm {
         clock: Clock,
     ) -> Result<(Arc<dyn Venue>, Movement), QuoteError> {
         let mut trace = swap::Trace::default();
-        let (movement, outcome) = self.execute(order, Some(&mut trace))?;
+        let (movement, outcome) = self.execute(order, clock, Some(&mut trace))?;
         if let Some(accounts) = accounts {
             patch::write(
                 address,
@@ -61,6 +63,7 @@ impl Venue for RaydiumClmm {
             liquidity: outcome.liquidity,
             sqrt_price: outcome.sqrt_price,
             tick: outcome.tick,
+            dynamic: outcome.dynamic,
             ..self.clone()
         };
         Ok((Arc::new(next), movement))
@@ -68,11 +71,14 @@ impl Venue for RaydiumClmm {
 
     /// The parts are below 2^214.
     fn marginal_rate(&self, a_to_b: bool, after: Option<&Movement>, _: Clock) -> (U256, U256) {
-        let sqrt_price = after.map_or(self.sqrt_price, |after| after.sqrt_price_after);
+        // Before a swap a moving fee may be as low as its base.
+        let begin = (self.sqrt_price, self.trade_fee_rate);
+        let (sqrt_price, fee_rate) =
+            after.map_or(begin, |after| (after.sqrt_price_after, after.fee_rate));
         let square = wide::mul(sqrt_price, sqrt_price);
         let one = U256::ONE << 128;
         let (taken, given) = if a_to_b { (square, one) } else { (one, square) };
-        let kept = 1_000_000 - self.trade_fee_rate;
+        let kept = 1_000_000 - fee_rate;
         (taken * U256::from(kept), given * U256::from(1_000_000))
     }
 
@@ -89,7 +95,11 @@ impl Venue for RaydiumClmm {
             .u128(self.sqrt_price)
             .i32(self.tick)
             .transfer_fee(self.transfer_fees[0])
-            .transfer_fee(self.transfer_fees[1]);
+            .transfer_fee(self.transfer_fees[1])
+            .u8(self.dynamic.is_some().into());
+        if let Some(dynamic) = &self.dynamic {
+            dynamic.write(out);
+        }
         for edge in [self.lower, self.upper] {
             out.i32(edge.tick).u8(edge.reason as u8);
         }
@@ -120,6 +130,7 @@ impl Venue for RaydiumClmm {
             .put("sqrt_price", self.sqrt_price)
             .put("tick", self.tick)
             .put("ticks", ticks)
+            .put("dynamic_fee", self.dynamic.is_some())
             .put("limit_orders_at", orders)
             .put("known_ticks", (self.lower.tick, self.upper.tick))
             .put(
@@ -140,6 +151,11 @@ fn read(input: &mut Reader<'_>, mints: [Pubkey; 2]) -> Result<RaydiumClmm, Refus
         sqrt_price: input.u128()?,
         tick: input.i32()?,
         transfer_fees: [input.transfer_fee()?, input.transfer_fee()?],
+        dynamic: if input.flag()? {
+            Some(Dynamic::read(input)?)
+        } else {
+            None
+        },
         lower: read_edge(input)?,
         upper: read_edge(input)?,
         ticks: Vec::new().into(),
