@@ -32,6 +32,7 @@ ENTRIES = 2_000
 ROUNDS = 15
 WAKE_UPS = 400
 TORN_SECONDS = 6.0
+READERS = 3
 UNPROTECTED_SECONDS = 2.0
 GOALS_NS = {"write": 60.0, "read": 100.0, "nothing changed": 60.0, "snapshot of 2,000": 15_000.0, "permit word": 100.0}
 WAKE_GOAL_US = 15.0
@@ -324,30 +325,51 @@ def _hammer(pipe: Connection, path: Path, seconds: float) -> None:
     pipe.send(count / (time.perf_counter() - begun))
 
 
-def _inspected(path: Path, seconds: float, protected: bool) -> tuple[int, int, int, float]:
-    """Return whole reads, torn reads, reads given up, and the writer's writes per second."""
+def _inspect(pipe: Connection, path: Path, seconds: float, protected: bool) -> None:
+    table = open_when_there(QuoteTable, path, 5)
+    pipe.send("ready")
+    pipe.recv()
+    pipe.send((*_shm_inspect(table, 0, seconds, protected), table.retries))
+
+
+def _inspected(path: Path, seconds: float, protected: bool) -> tuple[list[int], float]:
+    """Return whole reads, torn reads, reads given up, retries, of all readers, and the writer's writes per second.
+
+    The writer and every reader are processes of their own. They loop in native code without the GIL: the writer writes
+    one entry from a Rust loop, a reader reads it by the same function that `QuoteTable.read` calls.
+    """
+    readers = []
+    for _ in range(READERS):
+        here, there = _spawn.Pipe()
+        process = _spawn.Process(target=_inspect, args=(there, path, seconds, protected), daemon=True)
+        process.start()
+        readers.append((process, here))
     here, there = _spawn.Pipe()
     other = _spawn.Process(target=_hammer, args=(there, path, seconds + 0.5), daemon=True)
     other.start()
     assert here.recv() == "ready"
-    table = open_when_there(QuoteTable, path, 5)
-    whole, torn, busy = _shm_inspect(table, 0, seconds, protected)
+    for _, pipe in readers:
+        assert pipe.recv() == "ready"
+    for _, pipe in readers:
+        pipe.send("go")
+    counts = [pipe.recv() for _, pipe in readers]
     rate = here.recv()
-    other.join()
-    return whole, torn, busy, rate
+    for process in (other, *(process for process, _ in readers)):
+        process.join()
+    return [sum(column) for column in zip(*counts, strict=True)], rate
 
 
 def _torn(folder: Path, goal: int, seconds: float) -> tuple[list[Row], str]:
-    whole = torn = busy = 0
+    whole = torn = busy = retries = 0
     rates = []
     # As many reads as the goal speaks of, in at most ten turns.
     for turn in range(10):
-        more = _inspected(folder / f"torn-{turn}", seconds, True)
-        whole, torn, busy = whole + more[0], torn + more[1], busy + more[2]
-        rates.append(more[3])
+        more, rate = _inspected(folder / f"torn-{turn}", seconds, True)
+        whole, torn, busy, retries = (old + new for old, new in zip((whole, torn, busy, retries), more, strict=True))
+        rates.append(rate)
         if whole >= goal:
             break
-    bare_whole, bare_torn, _, _ = _inspected(folder / "bare", UNPROTECTED_SECONDS, False)
+    (bare_whole, bare_torn, _, _), _ = _inspected(folder / "bare", UNPROTECTED_SECONDS, False)
     assert bare_torn > 0, "reads without the protocol must show torn ones, else the test proves nothing"
     rows = [
         row(
@@ -362,7 +384,8 @@ def _torn(folder: Path, goal: int, seconds: float) -> tuple[list[Row], str]:
     ]
     return (
         rows,
-        f"Torn reads: the writer wrote {median(rates) / 1e6:.1f} million times a second; {busy:,} reads given up.",
+        f"Torn reads: one writer ({median(rates) / 1e6:.1f} million writes a second) and {READERS} readers, each a "
+        f"process with a loop in native code; {retries:,} retries, {busy:,} reads given up.",
     )
 
 

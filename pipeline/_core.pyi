@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 # --- codec
 from generated.messages import Message
@@ -103,6 +103,8 @@ class QuoteTable:
     def read(self, index: int) -> QuoteEntry | None: ...
     def _read_unprotected(self, index: int) -> QuoteEntry: ...
     def snapshot(self) -> QuoteSnapshot: ...
+    def to_pandas(self) -> Any:
+        """Return a pandas `DataFrame`: see `pipeline.frames.to_pandas`."""
     def find(
         self,
         *,
@@ -148,9 +150,12 @@ class QuoteTable:
 
 class Cursor:
     def poll(self) -> tuple[int, ...] | None: ...
+    def poll_pools(self) -> tuple[int, ...] | None: ...
     def wait(self, timeout_s: float) -> bool: ...
     @property
     def position(self) -> int: ...
+    @property
+    def behind(self) -> int: ...
     @property
     def laps(self) -> int: ...
 

@@ -103,6 +103,9 @@ _FIELDS: Final = [
     ("factors", "<u8"),
 ]
 
+READ_AT_ONCE: Final = 4096
+"""An eventfd gives its 8 bytes, a pipe all that is in it."""
+
 _Opened = TypeVar("_Opened")
 
 
@@ -140,7 +143,7 @@ class Watch:
         self._loop.add_reader(self._waker.fileno(), self._on_commit)
 
     def _on_commit(self) -> None:
-        os.eventfd_read(self._waker.fileno())
+        os.read(self._waker.fileno(), READ_AT_ONCE)
         self._changed.set()
 
     async def wait(self, timeout_s: float) -> bool:

@@ -278,6 +278,26 @@ def test_a_lapped_reader_knows_it(folder: Path) -> None:
     assert cursor.poll() == (7,)
 
 
+def test_a_cursor_tells_the_pools_that_changed_and_how_far_behind_it_is(folder: Path) -> None:
+    writer = table_of(folder / "quotes", 4, ring=32)
+    again = writer.entry(2, 2, 1)
+    table = QuoteTable(folder / "quotes")
+    cursor = table.cursor()
+    assert (cursor.poll_pools(), cursor.behind) == ((), 0)
+    for index in (3, 1, again):
+        writer.write(index, 9, 9, 6, 60)
+    writer.commit(6, 60)
+    assert cursor.behind == 3
+    assert cursor.poll_pools() == (2, 4)
+    assert (cursor.poll_pools(), cursor.behind) == ((), 0)
+    for _ in range(40):
+        writer.write(0, 9, 9, 6, 60)
+        writer.commit(6, 60)
+    assert cursor.behind == 40 > table.ring
+    assert cursor.poll_pools() is None
+    assert (cursor.laps, cursor.behind) == (1, 0)
+
+
 def test_two_thousand_entries(folder: Path) -> None:
     writer = table_of(folder / "quotes", 2_000)
     table = QuoteTable(folder / "quotes")

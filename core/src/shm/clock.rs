@@ -21,5 +21,10 @@ pub fn wall_ns() -> u64 {
 
 /// Nanoseconds since the machine started, time asleep included: a lease must run out while the lid is closed.
 pub fn boottime_ns() -> u64 {
-    now(ClockId::Boottime)
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::Boottime;
+    // Elsewhere the monotonic clock is the nearest there is; macOS's runs on while the machine sleeps.
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::Monotonic;
+    now(clock)
 }

@@ -38,5 +38,6 @@ mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use python::register;

@@ -8,6 +8,7 @@ use pyo3::types::PyTuple;
 use super::super::directory::Kind;
 use super::super::sync::Ordering;
 use super::super::table::{self, Changes, Commit, TableReader};
+use super::super::waiting::Interrupted;
 use super::snapshot::{QuoteEntry, QuoteSnapshot, Spare};
 use super::waker::Waker;
 use super::{ALIVE_WITHIN_NS, PathArgument};
@@ -64,6 +65,12 @@ impl QuoteTable {
     /// Copy every entry, each whole: 128 bytes an entry in one read-only buffer.
     fn snapshot(&self) -> QuoteSnapshot {
         QuoteSnapshot::new(self.inner.snapshot(self.spare.take()), self.spare.clone())
+    }
+
+    /// Copy every entry into a pandas `DataFrame` (needs the extra `notebook`): names for ids, amounts as unsigned 64-bit integers.
+    fn to_pandas(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        let module = slf.py().import("pipeline.frames")?;
+        module.call_method1("to_pandas", (slf,))
     }
 
     /// Return the indices of the entries with all these ids.
@@ -228,6 +235,23 @@ impl Cursor {
         }
     }
 
+    /// Like `poll`, but return the pools of these entries, each id once: what a reader of pool snapshots wants to know.
+    fn poll_pools<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let indices = match self.inner.poll(&self.table) {
+            Changes::None => return Ok(Some(PyTuple::empty(py))),
+            Changes::Some(indices) => indices,
+            Changes::Lapped => return Ok(None),
+        };
+        // What an entry is found by never changes, so it need not be read under the protocol.
+        let mut pools: Vec<u32> = indices
+            .into_iter()
+            .map(|index| self.table.read_unprotected(index as usize).pool)
+            .collect();
+        pools.sort_unstable();
+        pools.dedup();
+        PyTuple::new(py, pools).map(Some)
+    }
+
     /// Sleep in the kernel, without the GIL, until there is a commit that `poll` has not returned; `False` on timeout.
     fn wait(&self, py: Python<'_>, timeout_s: f64) -> PyResult<bool> {
         let timeout = Duration::try_from_secs_f64(timeout_s).map_err(|_| {
@@ -242,7 +266,7 @@ impl Cursor {
             let left = deadline.saturating_duration_since(Instant::now());
             match py.detach(|| self.table.wait(position, left)) {
                 Ok(changed) => return Ok(changed),
-                Err(table::Interrupted) => py.check_signals()?,
+                Err(Interrupted) => py.check_signals()?,
             }
         }
     }
@@ -251,6 +275,12 @@ impl Cursor {
     #[getter]
     fn position(&self) -> u64 {
         self.inner.position()
+    }
+
+    /// How many changes were committed that `poll` has not returned yet. Above the ring's size, the next `poll` is `None`.
+    #[getter]
+    fn behind(&self) -> u64 {
+        self.table.head().saturating_sub(self.inner.position())
     }
 
     /// How often `poll` returned `None`.

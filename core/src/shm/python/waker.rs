@@ -5,7 +5,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::super::error::ShmError;
 use super::super::table::TableReader;
@@ -16,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A thread outside Python that sleeps until the table's writer commits, and then makes a descriptor readable.
 ///
 /// An event loop that watches the descriptor learns of a commit without a second Python thread that would want the GIL. The
-/// descriptor is an eventfd: reading it takes all commits since the last reading at once.
+/// descriptor is an eventfd (a pipe where there are none): reading it takes all commits since the last reading at once.
 #[pyclass(frozen, module = "pipeline._core")]
 pub struct Waker {
     descriptor: Arc<OwnedFd>,
@@ -24,13 +23,30 @@ pub struct Waker {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The descriptor to read, and the one to write.
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+fn bell() -> rustix::io::Result<(Arc<OwnedFd>, Arc<OwnedFd>)> {
+    use rustix::event::{EventfdFlags, eventfd};
+    let descriptor = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    Ok((descriptor.clone(), descriptor))
+}
+
+#[cfg(any(not(target_os = "linux"), feature = "portable"))]
+fn bell() -> rustix::io::Result<(Arc<OwnedFd>, Arc<OwnedFd>)> {
+    let (reading, writing) = rustix::pipe::pipe()?;
+    for end in [&reading, &writing] {
+        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(end, true)?;
+    }
+    Ok((Arc::new(reading), Arc::new(writing)))
+}
+
 impl Waker {
     pub fn start(table: Arc<TableReader>) -> PyResult<Self> {
         let io_error = |cause| ShmError::Invalid(format!("cannot watch the table: {cause}"));
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let descriptor = Arc::new(eventfd(0, flags).map_err(|errno| io_error(errno.to_string()))?);
+        let (descriptor, writing) = bell().map_err(|errno| io_error(errno.to_string()))?;
         let stopped = Arc::new(AtomicBool::new(false));
-        let (writing, stopping) = (descriptor.clone(), stopped.clone());
+        let stopping = stopped.clone();
         let mut position = table.head();
         let thread = thread::Builder::new()
             .name("shm-waker".into())

@@ -6,7 +6,7 @@ pub mod factors;
 mod reader;
 mod writer;
 
-pub use reader::{Changes, Commit, Cursor, Interrupted, Snapshot, TableReader};
+pub use reader::{Changes, Commit, Cursor, Snapshot, TableReader};
 pub use writer::{Standing, TableWriter};
 
 use super::error::ShmError;

@@ -4,15 +4,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::thread::futex;
-
 use super::super::directory::{Kind, Names, RECORD_WORDS};
 use super::super::error::ShmError;
 use super::super::file::{self, Mapped};
 use super::super::protocol::{self, load_acquire};
 use super::super::ring::Found;
 use super::super::sync::{AtomicU64, Ordering, fence};
+use super::super::waiting::{self, Interrupted};
 use super::writer::ring;
 use super::{
     BATCH, COMMIT, COMMIT_WORDS, DIRECTORY, ENTRY_COUNT, ENTRY_WORDS, HEAD, MAGIC, NAME_COUNT,
@@ -192,22 +190,11 @@ impl TableReader {
             if left.is_zero() {
                 return Ok(false);
             }
-            let timespec = futex::Timespec {
-                tv_sec: left.as_secs().cast_signed(),
-                tv_nsec: left.subsec_nanos().into(),
-            };
             // Woken, changed meanwhile, or timed out: the loop looks for itself.
-            if let Err(Errno::INTR) =
-                futex::wait(word, futex::Flags::empty(), seen, Some(&timespec))
-            {
-                return Err(Interrupted);
-            }
+            waiting::wait(word, seen, left)?;
         }
     }
 }
-
-/// A signal came while waiting.
-pub struct Interrupted;
 
 /// A reader's place in the change ring, in the reader's own memory.
 pub struct Cursor {

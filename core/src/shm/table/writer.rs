@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use rustix::thread::futex;
-
 use super::super::clock;
 use super::super::directory::{Kind, Names, RECORD_WORDS};
 use super::super::error::ShmError;
@@ -12,6 +10,7 @@ use super::super::file::{self, Mapped};
 use super::super::protocol;
 use super::super::ring::{NOTHING, Ring};
 use super::super::sync::{AtomicU64, Ordering};
+use super::super::waiting;
 use super::{
     BATCH, COMMIT, COMMIT_WORDS, DIRECTORY, ENTRY_COUNT, ENTRY_WORDS, HEAD, Key, NAME_COUNT, Plan,
     Quote, RESERVED, VOID, WAKE, factors,
@@ -273,8 +272,7 @@ impl TableWriter {
     fn wake(&self) {
         let word = self.mapped.region.futex_word(WAKE);
         word.fetch_add(1, Ordering::Release);
-        // Waking nobody is not an error, and a failed wake-up only costs a waiting reader its timeout.
-        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+        waiting::wake(word);
     }
 
     pub fn heartbeat(&self) {
