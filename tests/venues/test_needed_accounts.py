@@ -12,6 +12,7 @@ from markets.solana.venues.shape import number_at
 from pipeline.messages import Protocol
 from tests.pools.build import NOW, POOL
 from tests.pools.clmm_build import clmm_accounts
+from tests.pools.damm import Damm
 from tests.pools.dlmm import Bin, Pair
 from tests.pools.stake_build import marinade_accounts, stake_pool_accounts
 
@@ -120,6 +121,16 @@ def test_dlmm_pairs_far_from_bin_0_are_whole_after_the_second_look(active: int):
     whole = parsed(Protocol.METEORA_DLMM, everything)
     assert part.info()["bin_arrays"] == whole.info()["bin_arrays"] == [active // 70]
     assert outcome(part, True, 10**5) == outcome(whole, True, 10**5)
+
+
+def test_damm_v2_pools_need_their_vaults_and_nothing_else():
+    accounts = Damm().accounts()
+    whole = parsed(Protocol.METEORA_DAMM_V2, accounts)
+    part = parsed(Protocol.METEORA_DAMM_V2, needed_only(VENUES[Protocol.METEORA_DAMM_V2], accounts))
+    assert (part.token_a, part.token_b) == VENUES[Protocol.METEORA_DAMM_V2].mints(accounts[0][2])
+    for a_to_b in (True, False):
+        assert outcome(part, a_to_b, 10**6) == outcome(whole, a_to_b, 10**6)
+        assert isinstance(outcome(part, a_to_b, 10**6), int)
 
 
 @pytest.mark.parametrize(
