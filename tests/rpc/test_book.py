@@ -120,6 +120,8 @@ def test_a_notification_makes_older_reads_useless():
     # What the read has seen is no news.
     assert desk.book.notified(vault, 15, info) == []
     assert desk.book.notified(vault, 16, info) == [], "as it was read"
+    older = AccountInfo(vault, info.owner, info.lamports, info.data[:64] + bytes(8) + info.data[72:])
+    assert desk.book.notified(vault, 14, older) == [], "of before"
     assert desk.book.notified("nobody", 20, info) == []
     desk.book.notified(vault, 10**9, None)
     desk.book.forget_least_slot([desk.pool])

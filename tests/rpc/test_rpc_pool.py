@@ -25,7 +25,7 @@ from markets.solana.rpc.slots import MAX_AHEAD, SlotBoard
 from markets.solana.rpc.transport import result_of, retry_after_s
 
 from .clock import FakeClock
-from .stage import PROGRAM, QUICK, A, B, C, endpoint, nodes, result, rpc, saying, server, small_chain, write
+from .stage import PROGRAM, QUICK, A, B, C, endpoint, eventually, nodes, result, rpc, saying, server, small_chain, write
 
 GOOD = Faults
 
@@ -160,16 +160,17 @@ async def test_a_node_that_lags_is_not_read_from_until_it_has_caught_up():
     chain = small_chain()
     for number in range(60):
         write(chain, bytes([number]))
-    async with nodes(chain, Faults(behind_slots=30), GOOD()) as (running, urls), rpc(urls) as pool:
+    # The one that is behind is the faster one.
+    slow = Faults(slow=1, slow_s=0.02)
+    async with nodes(chain, Faults(behind_slots=30), slow) as (running, urls), rpc(urls) as pool:
         keeping = asyncio.create_task(pool.keep(0.02))
-        await asyncio.sleep(0.1)
-        assert pool.states() == {pool.endpoints[0].host: "lagging", pool.endpoints[1].host: "ready"}
+        await eventually(lambda: pool.states() == {pool.endpoints[0].host: "lagging", pool.endpoints[1].host: "ready"})
         for _ in range(5):
             assert (await pool.get_accounts([B])).slot == chain.newest.slot
         assert pool.endpoint_figures()[0].lag == 30
+        assert "getMultipleAccounts" not in running[0].calls
         running[0].faults.behind_slots = 3
-        await asyncio.sleep(0.1)
-        assert set(pool.states().values()) == {"ready"}
+        await eventually(lambda: set(pool.states().values()) == {"ready"})
         keeping.cancel()
 
 
@@ -243,7 +244,7 @@ LIES: dict[str, str] = {
     "a list": "[]",
     "null": "null",
     "no result": '{"jsonrpc":"2.0","id":1}',
-    "of another call": '{"jsonrpc":"2.0","id":2,"result":{}}',
+    "of another call": '{"jsonrpc":"2.0","id":2,"result":{"context":{"slot":100},"value":[null]}}',
     "error without a code": '{"jsonrpc":"2.0","id":1,"error":{"message":"no"}}',
     "no context": result({"value": [None]}),
     "no slot": result({"context": {}, "value": [None]}),
@@ -311,6 +312,23 @@ async def test_an_answer_larger_than_any_honest_one_is_not_read_to_its_end(monke
     async with server(saying(" " * 2000)) as url, rpc([url], PoolSettings(attempts=1)) as pool:
         with pytest.raises(Unanswered, match="sent more than"):
             await pool.get_slot()
+
+
+async def test_a_redirect_is_not_followed():
+    followed: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        followed.append(str(request.url))
+        return web.Response(text=result(7))
+
+    async with (
+        server(elsewhere) as target,
+        server(saying("", 307, Location=target)) as url,
+        rpc([url], PoolSettings(attempts=1)) as pool,
+    ):
+        with pytest.raises(Unanswered, match="HTTP 307"):
+            await pool.get_slot()
+    assert not followed
 
 
 SECRET = "s3cr3t-key"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from markets.pool_states import PoolStates
+from markets.solana.watch.watcher import Batch
 from pipeline.errors import UsageFailure
 from pipeline.health import metrics_page
 from pipeline.messages import OraclePrice, PoolState, Protocol, SlotUpdate
@@ -306,6 +307,13 @@ async def test_what_others_ask_of_it(tmp_path: Path):
         for producer in ("market", "quote_core"):
             follow.bus.watched["market_data.oracle.>"](OraclePrice(producer=producer), None)
         assert [price.producer for price in follow.prices] == ["market"]
+        # What comes while the endpoints turn to another chain is of neither.
+        assert follow.source.rpc is not None
+        told = len(follow.settled)
+        chain_before, follow.source.rpc.chain = follow.source.rpc.chain, "another"
+        follow.source._on_batch(Batch(10**6, None))
+        follow.source.rpc.chain = chain_before
+        assert len(follow.settled) == told
         # The page of metrics; endpoints are named by their hosts.
         await asyncio.sleep(0.5)
         page = metrics_page(follow.health)[0].decode()
