@@ -124,7 +124,7 @@ def test_every_swap_names_its_user_once_as_the_only_signer(venue: Venue, data: b
         (spl_stake_pool, stake(lamports=0), "no_liquidity"),
         (spl_stake_pool, stake(epoch=SLOT // 432_000 - 1), None),
         (spl_stake_pool, stake(epoch=SLOT // 432_000 - 3), "expired"),
-        (marinade, marinade_state(paused=1), "swap_disabled"),
+        (marinade, marinade_state(paused=1), "paused"),
         (marinade, marinade_state(supply=0), "no_liquidity"),
     ],
 )

@@ -54,10 +54,10 @@ def mints(data: bytes) -> tuple[str, str]:
 
 
 def unusable(data: bytes, unix_time: int, slot: int = 0) -> str | None:
-    """Return `swap_disabled` or `no_liquidity`, or None."""
+    """Return `paused` or `no_liquidity`, or None."""
     check(data, _STATE, "Marinade state", _SIZE)
     if data[_PAUSED]:
-        return "swap_disabled"
+        return "paused"
     return None if number_at(data, _SUPPLY, "Q") else "no_liquidity"
 
 
