@@ -81,6 +81,36 @@ pub fn find<'a>(
         )
 }
 
+/// The account with this address, checked to be one of a program's accounts of one kind and of the length that they have.
+pub fn find_kind<'a>(
+    accounts: &'a [Account],
+    address: Pubkey,
+    program: Pubkey,
+    (discriminator, length): ([u8; 8], usize),
+    what: &str,
+) -> Result<&'a Account, Refused> {
+    let account = find(accounts, address, what)?;
+    if account.owner != program {
+        return refuse(
+            "wrong_owner",
+            format!("the {what} {address} is owned by {}", account.owner),
+        );
+    }
+    if bytes_at::<8>(&account.data, 0)? != discriminator {
+        return refuse("wrong_discriminator", format!("{address} is not a {what}"));
+    }
+    if account.data.len() != length {
+        return refuse(
+            "short_data",
+            format!(
+                "a {what} has {length} bytes, this one {}",
+                account.data.len()
+            ),
+        );
+    }
+    Ok(account)
+}
+
 /// Read `N` bytes at `offset`; a short account is refused.
 pub fn bytes_at<const N: usize>(data: &[u8], offset: usize) -> Result<[u8; N], Refused> {
     offset

@@ -6,7 +6,7 @@ use super::fee::{Base, BaseFee, Decay, Dynamic};
 use super::layout::{self as at, DISCRIMINATOR, LENGTH, PROGRAM};
 use crate::pools::Clock;
 use crate::pools::account::{
-    self, Account, Pubkey, bytes_at, key_at, u8_at, u16_at, u32_at, u64_at, u128_at,
+    self, Account, Pubkey, key_at, u8_at, u16_at, u32_at, u64_at, u128_at,
 };
 use crate::pools::error::{Refused, refuse};
 use crate::pools::token::{self, TransferFee};
@@ -30,26 +30,10 @@ fn unknown<T>(what: &str, value: u8) -> Result<T, Refused> {
 impl MeteoraDammV2 {
     /// Read a pool from its account; vaults and mints optionally, mints of Token-2022 always.
     pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
-        let account = account::find(accounts, address, "pool")?;
-        if account.owner != Pubkey::parse(PROGRAM)? {
-            return refuse(
-                "wrong_owner",
-                format!("{address} is owned by {}, not by DAMM v2", account.owner),
-            );
-        }
+        let kind = (DISCRIMINATOR, LENGTH);
+        let program = Pubkey::parse(PROGRAM)?;
+        let account = account::find_kind(accounts, address, program, kind, "DAMM v2 pool")?;
         let data = &account.data;
-        if bytes_at::<8>(data, 0)? != DISCRIMINATOR {
-            return refuse(
-                "wrong_discriminator",
-                format!("{address} is not a DAMM v2 pool"),
-            );
-        }
-        if data.len() != LENGTH {
-            return refuse(
-                "short_data",
-                format!("a DAMM v2 pool has {LENGTH} bytes, this one {}", data.len()),
-            );
-        }
         let opened = u64_at(data, at::ACTIVATION_POINT)?;
         let opens_by_time = check_open(data, opened, clock)?;
         let mode = u8_at(data, at::COLLECT_FEE_MODE)?;

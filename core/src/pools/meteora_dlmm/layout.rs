@@ -75,7 +75,6 @@ pub mod bin {
 /// What an account of the program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Pair,
     Array,
     Extension,
     Other,
@@ -84,7 +83,6 @@ pub enum Kind {
 /// Tell accounts of the program apart by their discriminator.
 pub fn kind_of(data: &[u8]) -> Kind {
     match bytes_at::<8>(data, 0) {
-        Ok(PAIR_DISCRIMINATOR) => Kind::Pair,
         Ok(ARRAY_DISCRIMINATOR) => Kind::Array,
         Ok(EXTENSION_DISCRIMINATOR) => Kind::Extension,
         _ => Kind::Other,
@@ -138,11 +136,6 @@ fn sized(data: &[u8], length: usize, what: &str) -> Result<(), Refused> {
         "short_data",
         format!("a DLMM {what} has {length} bytes, this one {}", data.len()),
     )
-}
-
-/// Check the length of a pair's account.
-pub fn check_pair(data: &[u8]) -> Result<(), Refused> {
-    sized(data, PAIR_LENGTH, "pair")
 }
 
 /// Index and pair of a bin array.

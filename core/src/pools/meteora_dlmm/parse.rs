@@ -32,21 +32,9 @@ impl MeteoraDlmm {
     /// A bin array that is marked as holding anything but not given ends what is known in that direction.
     pub fn parse(address: Pubkey, accounts: &[Account], clock: Clock) -> Result<Self, Refused> {
         let program = Pubkey::parse(PROGRAM)?;
-        let pair_account = account::find(accounts, address, "pair")?;
-        if pair_account.owner != program {
-            return refuse(
-                "wrong_owner",
-                format!("{address} is owned by {}, not by DLMM", pair_account.owner),
-            );
-        }
-        let data = &pair_account.data;
-        if layout::kind_of(data) != Kind::Pair {
-            return refuse(
-                "wrong_discriminator",
-                format!("{address} is not a DLMM pair"),
-            );
-        }
-        layout::check_pair(data)?;
+        let kind = (layout::PAIR_DISCRIMINATOR, layout::PAIR_LENGTH);
+        let account = account::find_kind(accounts, address, program, kind, "DLMM pair")?;
+        let data = &account.data;
         check_open(data, clock)?;
         let companions = companions(address, accounts, program)?;
         let active = i32_at(data, pair::ACTIVE)?;
@@ -165,7 +153,7 @@ fn companions(
                     return refuse("duplicate_account", "two bitmap extensions are given");
                 }
             }
-            Kind::Pair | Kind::Other => {}
+            Kind::Other => {}
         }
     }
     Ok(found)

@@ -1,7 +1,5 @@
 //! Prices of bins, and amounts at a price, with the program's rounding.
 
-use ruint::aliases::U256;
-
 use crate::pools::error::{QuoteError, quote_error};
 use crate::pools::wide;
 
@@ -25,24 +23,31 @@ pub fn of_bin(id: i32, bin_step: u16) -> Option<u128> {
     }
 }
 
+/// `amount * price` before and after the point, where the price has 64 bits after it.
+fn times(amount: u64, price: u128) -> (u128, u64) {
+    let amount = u128::from(amount);
+    let (high, low) = ((price >> 64) * amount, (price & (ONE - 1)) * amount);
+    // Both products are below 2^128, and so is their sum: the factors are below 2^64 each.
+    (high + (low >> 64), low as u64)
+}
+
 /// What must be given to take `amount`, rounded up. The price is not 0.
 pub fn given_for(amount: u64, price: u128, a_to_b: bool) -> Result<u64, QuoteError> {
-    let amount = u128::from(amount);
     let exact = if a_to_b {
-        wide::div(U256::from(amount) << 64, U256::from(price), true)
+        (u128::from(amount) << 64).div_ceil(price)
     } else {
-        wide::div(wide::mul(amount, price), U256::from(ONE), true)
+        let (whole, rest) = times(amount, price);
+        whole + u128::from(rest > 0)
     };
     u64::try_from(exact).map_err(|_| OVERFLOW)
 }
 
 /// What is taken for `amount`, rounded down. The price is not 0.
 pub fn taken_for(amount: u64, price: u128, a_to_b: bool) -> Result<u64, QuoteError> {
-    let amount = u128::from(amount);
     let exact = if a_to_b {
-        wide::mul(amount, price) >> 64
+        times(amount, price).0
     } else {
-        U256::from((amount << 64) / price)
+        (u128::from(amount) << 64) / price
     };
     u64::try_from(exact).map_err(|_| OVERFLOW)
 }

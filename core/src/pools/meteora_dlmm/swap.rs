@@ -36,6 +36,7 @@ pub struct Outcome {
     pub amount_out: u64,
     /// In the token given or in the token taken, as the pool charges.
     pub fee: u64,
+    /// Counted with the fills only.
     pub protocol_fee: u64,
     /// The bin it stopped in.
     pub active: i32,
@@ -151,15 +152,12 @@ impl MeteoraDlmm {
                 outcome.amount_in = add(outcome.amount_in, in_bin.consumed)?;
                 outcome.amount_out = add(outcome.amount_out, in_bin.received)?;
                 outcome.fee = add(outcome.fee, in_bin.fee)?;
-                let entered = in_bin
-                    .entered
-                    .into_iter()
-                    .fold(0, |sum: u64, part| sum.saturating_add(part));
-                outcome.protocol_fee = add(
-                    outcome.protocol_fee,
-                    fee::protocol_part(&self.fees, in_bin.fee, in_bin.entered[0], entered),
-                )?;
                 if let Some(trace) = trace.as_deref_mut() {
+                    let entered = in_bin.entered.into_iter().fold(0, u64::saturating_add);
+                    outcome.protocol_fee = add(
+                        outcome.protocol_fee,
+                        fee::protocol_part(&self.fees, in_bin.fee, in_bin.entered[0], entered),
+                    )?;
                     trace.push(Fill {
                         place,
                         taken: in_bin.taken,
