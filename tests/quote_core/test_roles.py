@@ -90,7 +90,8 @@ async def test_a_part_that_is_killed_is_missed_alone_and_comes_back(stage: Stage
     seen = table.slot
     stage.start("quote_core-aggregator")
     await eventually(lambda: at_slot(shared, seen + 3), what="the aggregator again", logs=stage.logs)
-    assert not any(row[-1] for row in content(shared).values())
+    # A stake pool may hold too little in reserve for the largest amount; nothing else is void.
+    assert {index for (_pool, _token, index), row in content(shared).items() if row[-1]} <= {2}
 
 
 async def test_a_role_that_does_not_exist_is_refused(stage: Stage) -> None:
