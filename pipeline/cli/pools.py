@@ -20,7 +20,7 @@ from pipeline.cli.token_names import known_tokens
 from pipeline.config import Config
 from pipeline.errors import ExitCode, Failure, Unreachable, UsageFailure
 from pipeline.messages import Anomaly
-from pipeline.shm import QUOTES_INTERNAL, QuoteTable, SharedMemoryMissing
+from pipeline.shm import QUOTES_INTERNAL, QuoteTable
 
 # What knows venues is loaded by name, as workers are: this package knows none.
 _DISCOVERING = "workers.quote_core.discovering"
@@ -236,14 +236,13 @@ def _print_reasons(reasons: dict[str, int]) -> None:
 
 
 def _table(config: Config) -> QuoteTable | None:
-    """Return the table of internal quotes; None where no quote core has run."""
+    """Return the table of internal quotes; None where no quote core has run.
+
+    Raises:
+        Failure: if there is one that cannot be read.
+    """
     path = config.shm_directory / QUOTES_INTERNAL
-    try:
-        return QuoteTable(path)
-    except SharedMemoryMissing:
-        return None
-    except Exception:
-        return open_table(path)
+    return open_table(path) if path.exists() else None
 
 
 def _reasons(config: Config, table: QuoteTable | None) -> dict[str, str]:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.bus import Bus
+from pipeline.ids import deterministic_id
+from pipeline.messages import Anomaly
 from tests.discovery.conftest import AMOUNTS, Run
 from tests.discovery.test_quotes_command import NEAR, fill
 from tests.rpc.offline_chain import Chain
@@ -109,6 +112,25 @@ def test_a_pool_that_is_refused_and_a_writer_that_is_gone_are_said(run: Run, tab
     assert {row["state"] for row in listed["pools"]} == {"quoted", "refused"}
     assert not listed["writer"]["alive"]
     assert "no longer runs" in run("pools", "list").out
+
+
+async def test_the_server_tells_why_a_pool_is_refused(run: Run, tables: Tables, bus: Bus, nats_url: str):
+    fill(tables)
+    tables.forget(NEAR, 11, 6 * 10**9)
+    tables.commit(11, 6 * 10**9)
+    for slot, reason in ((10, "not_open"), (11, "swap_disabled")):
+        await bus.publish(
+            Anomaly(
+                id=deterministic_id("pool-refused", NEAR, reason, slot),
+                producer="quote_core",
+                rule="pool_refused",
+                detail=f"{NEAR}: {reason}",
+            )
+        )
+    listed = await in_thread(run, "pools", "list", "--json", "--set", f"nats.url={nats_url}")
+    rows = {row["address"]: row for row in json.loads(listed.out)["pools"]}
+    assert (rows[NEAR]["state"], rows[NEAR]["reason"]) == ("refused", "swap_disabled")
+    assert [row["reason"] for row in rows.values() if row["state"] == "quoted"] == [""]
 
 
 def test_nothing_known_is_said(run: Run, home: Path):

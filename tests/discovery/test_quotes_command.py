@@ -1,5 +1,6 @@
 """`pipeline quotes` over tables as the quote core writes them: who is best, in which words, and how it fails."""
 
+import io
 import json
 import os
 import signal
@@ -9,11 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from markets.confidence import Factors
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline._core import Pool
-from pipeline.cli.quote_rows import Tokens
+from pipeline.cli.quote_rows import Boards, Tokens
+from pipeline.cli.quotes import view
+from pipeline.cli.token_names import known_tokens
 from pipeline.messages import PoolState, Protocol, Staleness
 from pipeline.shm import QUOTES_INTERNAL
 from tests.discovery.conftest import AMOUNTS, Run
@@ -170,3 +174,25 @@ def test_amounts_are_readable_where_the_token_is_known():
     assert tokens.amount("x" * 44, 12_345) == "12,345 base units of xxxx..xxxx"
     assert tokens.rate(SOL_MINT, USDC_MINT, 2 * 10**9, 300 * 10**6) == "150"
     assert tokens.rate(SOL_MINT, "x" * 44, 10**9, 1) == ""
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (80, {"give", "get", "conf", "age"}, {"rate", "source", "state"}),
+        (200, {"pair", "rate", "state", "source"}, set()),
+    ],
+)
+def test_narrow_terminals_get_fewer_columns_and_no_broken_ones(
+    home: Path, tables: Tables, width: int, shown: set[str], left_out: set[str]
+):
+    fill(tables)
+    tokens = known_tokens()
+    out = Console(width=width, file=io.StringIO(), color_system=None)
+    out.print(view(Boards(home / "shm", tokens).look(None, "all"), tokens, width=width, rows=4))
+    lines = out.file.getvalue().splitlines()
+    heads = set(next(line for line in lines if line.lstrip().startswith(("give", "pair"))).split())
+    assert heads >= shown
+    assert not heads & left_out
+    assert lines[-1].startswith("2 more")
+    assert "\u2026" not in "".join(lines)
