@@ -269,6 +269,37 @@ def test_the_same_values_give_the_same_tables(tmp_path: Path):
     assert len(written[0]) > 200
 
 
+def test_slots_that_take_long_give_the_same_tables(tmp_path: Path):
+    """How long the wall clock says a slot took changes nothing once the next one is settled."""
+    written = []
+    for name, silences in (("quick", {}), ("slow", {4: 3, 9: 40, 17: 70})):
+        stage = Stage(tmp_path / name)
+        after_each = []
+        for slot in range(1, 30):
+            market_ns = START + slot * S // 10
+            stage.prices(market_ns, 150_000_000 + slot * 1000)
+            for address in sorted(POOLS)[slot % 7 :: 7]:
+                stage.pool(address, slot, market_ns)
+            stage.settle(slot, market_ns)
+            after_each.append(
+                [
+                    (e.pool, e.amount_out, e.quoted_ns, e.oracle_amount_out, e.confidence, e.staleness, e.factors)
+                    for e in stage.entries()
+                ]
+            )
+            for _second in range(silences.get(slot, 0)):
+                stage.wall_ns += S
+                stage.aggregator.age()
+            if silences.get(slot, 0) > 30:
+                assert {entry.staleness for entry in stage.entries()} != {int(Staleness.FRESH)}
+                # What a cycle is rated by stands as it was: a scanner that is late reads the same.
+                read = [(entry.quoted_ns, entry.oracle_amount_out) for entry in stage.entries()]
+                assert read == [(row[2], row[3]) for row in after_each[-1]]
+        written.append(after_each)
+        stage.tables.close()
+    assert written[0] == written[1]
+
+
 def offer(amount_out: int, confidence: float, provider: str = "p") -> Offer:
     rating = Rating(Factors(), confidence, Staleness.FRESH)
     return Offer(provider, "", Protocol.UNKNOWN, "A", "B", 1, amount_out, 0, 0.0, 1, 0, rating)

@@ -98,6 +98,8 @@ class Aggregator:
         self._market = ""
         self._rerated_ns = 0
         self._settled_wall_ns = 0
+        self._aged = False
+        """The wall clock has had its say in the tables since the last settled slot."""
         self._handlers: dict[type, Callable[..., None]] = {
             PoolGrid: self._pool,
             PoolVoid: self._void,
@@ -122,7 +124,10 @@ class Aggregator:
         """Rate everything again while the market is silent: else no quote would grow old. Call every second."""
         now_ns = self.now_ns()
         if now_ns > self.book.now_ns:
-            self._rerate(now_ns, frozenset())
+            self._aged = True
+            for known in self.book.pools.values():
+                self.tables.refresh(known.held, known.told_ns, self.book.rate_pool(known, now_ns))
+            self._age_external(now_ns)
         if gone := self.book.expire_external(now_ns - self.terms.external_max_age_ns):
             for offer in gone:
                 self.tables.void_external(offer)
@@ -162,6 +167,8 @@ class Aggregator:
             confirmed = dict.fromkeys(book.pools, settled.market_ns)
         for address, confirmed_ns in confirmed.items():
             book.confirm(address, confirmed_ns)
+        if self._aged:
+            self._take_back_age(frozenset(waiting))
         # After all of them are in the book: a stake pool's rate counts for the pools that came before it too.
         for address in waiting:
             known = book.pools.get(address)
@@ -181,8 +188,9 @@ class Aggregator:
         routes = self._routes.get(pool.address)
         if routes is None:
             routes = self._routes[pool.address] = self._own_routes(known)
+        known.told_ns, known.told = known.confirmed_ns, ratings
         try:
-            self.tables.write(known.held, known.confirmed_ns, ratings, routes)
+            self.tables.write(known.held, known.told_ns, ratings, routes)
         except SharedMemoryFull as error:
             return self._forget(pool.address, pool.slot, known.held.observed_ns, str(error), known.held.cause)
         self._accepted(pool.address)
@@ -192,11 +200,22 @@ class Aggregator:
         """Write what time and the oracle have done to every pool's quotes, and time to the external ones."""
         for address, known in self.book.pools.items():
             if address not in but:
-                self.tables.refresh(known.held, known.confirmed_ns, self.book.rate_pool(known, now_ns))
-        for offer in self.book.age_external(now_ns):
-            self.tables.refresh_external(offer)
+                known.told_ns, known.told = known.confirmed_ns, self.book.rate_pool(known, now_ns)
+                self.tables.refresh(known.held, known.told_ns, known.told)
+        self._age_external(now_ns)
         self._rerated_ns = now_ns
         self.counts.rerated += 1
+
+    def _age_external(self, now_ns: int) -> None:
+        for offer in self.book.age_external(now_ns):
+            self.tables.refresh_external(offer)
+
+    def _take_back_age(self, but: frozenset[str]) -> None:
+        """Write again what market time alone had made of the quotes: how long a slot took to settle has no say."""
+        self._aged = False
+        for address, known in self.book.pools.items():
+            if address not in but:
+                self.tables.refresh(known.held, known.told_ns, known.told)
 
     def _forget(self, address: str, slot: int, observed_ns: int, reason: str, cause: str) -> set[Direction]:
         known = self.book.drop(address)

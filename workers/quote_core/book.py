@@ -67,6 +67,10 @@ class HeldPool:
     confirmed_ns: int
     rows: list[Row]
     """The grid's rows: each reading of a grid makes them anew."""
+    told_ns: int = 0
+    """The confirmation that the table names, and with it:"""
+    told: list[Rating] = field(default_factory=list)
+    """what the table says of each row by market time, whatever the wall clock has made of it since."""
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ class StreamSource:
         self._amounts = context.config.quote_core.amounts
         self._waiting: list[PoolState | SlotUpdate | OraclePrice] = []
         self._reloading: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
 
     async def run(self) -> None:
         """Listen, catch up with what was said before, and stay."""
@@ -39,6 +40,7 @@ class StreamSource:
         subjects = ("market_data.pool.>", "market_data.pool_change.>", "market_data.oracle.>", "market_data.slot")
         for subject in subjects:
             await bus.watch(subject, self._on_message)
+        self._listening.set()
         reconnects = bus.counters.reconnects
         try:
             while True:
@@ -113,6 +115,8 @@ class StreamSource:
 
     async def _read_all(self) -> None:
         bus = self.context.bus
+        # What is said between reading and listening would be heard by nobody.
+        await self._listening.wait()
         while True:
             try:
                 # Changes before keyframes: a keyframe that came in between wins over the change it contains.

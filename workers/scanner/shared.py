@@ -37,6 +37,11 @@ class SharedQuotes:
         """Tell whether their writer shows signs of life."""
         return self.table.writer_alive
 
+    @property
+    def settled(self) -> bool:
+        """Tell whether something was committed, and nothing was written since."""
+        return self.table.slot > 0 and self.table.snapshot().whole
+
     def changed(self) -> list[int] | None:
         """Return the ids of the pools that changed since the last call; None where everything has to be read again.
 

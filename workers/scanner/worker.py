@@ -38,6 +38,8 @@ REPORT_GATHER_S = 0.004
 LOOK_S = 0.2
 """How often a scanner that nothing wakes looks whether the quote core still lives, and whether to stop."""
 OPEN_AGAIN_S = 0.05
+SETTLED_S = 2.0
+"""A table that is opened while a slot is being written is not read before its commit, or before so long."""
 PUBLISH_AGAIN_S = 0.2
 
 
@@ -111,16 +113,23 @@ class Scanner:
 
     async def scan_until_replaced(self, shared: SharedQuotes) -> None:
         """Scan whenever the quote core has committed, until told to stop or its files are others."""
+        loop = asyncio.get_running_loop()
+        opened = loop.time()
         watch = Watch(shared.table)
         try:
-            committed = True  # what stands there already has not been looked at
+            due = True  # what stands there already has not been looked at
+            first = True
             while not self.context.stopping.is_set() and not shared.replaced:
                 if not shared.alive:
                     self.context.health.degraded("the quote core is silent: nothing is emitted", cause="quotes")
-                elif committed:
+                elif first and not shared.settled and loop.time() - opened < SETTLED_S:
+                    pass  # half a slot is not searched; its commit wakes this loop
+                elif due:
                     self.context.health.recovered(cause="quotes")
+                    first = due = False
                     await self._handle(shared)
-                committed = await watch.wait(LOOK_S)
+                # A commit that a silent quote core kept from being handled is still due when it speaks again.
+                due = await watch.wait(LOOK_S) or due
         finally:
             watch.close()
 
