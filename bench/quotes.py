@@ -10,6 +10,7 @@ most ticks, so that swaps cross many, and the amounts lie across their liquidity
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from time import perf_counter_ns
 
@@ -50,11 +51,10 @@ def grid_rows() -> tuple[list[Row], list[str]]:
         ours_out = [row_out for grid in grids for _, _, _, row_out, _, _ in grid]
         if ours_out != _one_by_one(chosen, amounts):
             raise AssertionError("a grid and single quotes differ")
-        ours, python = _in_turn(
-            lambda c=chosen, a=amounts: quote_grids(c, a), lambda c=chosen, a=amounts: _one_by_one(c, a)
-        )
-        goal = {"goal": f"<= {GOAL_MS:.0f} ms", "met": ours <= GOAL_MS} if chosen is deepest else {}
-        rows.append(row(name, "ms", ours, "Python loop of single quotes", python, **goal))
+        ours, python = _in_turn(partial(quote_grids, chosen, amounts), partial(_one_by_one, chosen, amounts))
+        goal = f"<= {GOAL_MS:.0f} ms" if chosen is deepest else ""
+        met = ours <= GOAL_MS if goal else None
+        rows.append(row(name, "ms", ours, "Python loop of single quotes", python, goal=goal, met=met))
     crossed = sum(_ticks(pool) for pool in deepest)
     return rows, [f"Grids: the {POOLS} pools have {crossed:,} initialized ticks; one core."]
 
