@@ -35,6 +35,7 @@ SECONDS = 6.0
 PAIRED_PER_S, CACHED_PER_S, GRPC_PER_S = 1_000, 4_000, 500
 P50_GOAL_MS, P99_GOAL_MS = 3.0, 8.0
 SLOT_S = 0.1
+IDLE_S = 2.0
 S = 1_000_000_000
 PATIENCE_S = 30.0
 ENVIRONMENT = {
@@ -56,7 +57,7 @@ class _Market:
     async def tell(self, bus: Bus, addresses: list[str], amount: int = 0) -> None:
         """Publish a slot in which these pools changed."""
         self.slot += 1
-        market_ns = (1_700_000_000 + self.slot) * S
+        market_ns = 1_700_000_000 * S + self.slot * int(SLOT_S * S)
         for address in addresses:
             pool = self.pools[address].at(self.slot, 1, 0)
             if amount:
@@ -185,6 +186,9 @@ async def _measure(url: str, seconds: float) -> tuple[list[Row], list[str]]:
             return known[number % len(known)]
 
         await client.at_rate("quotes.get", paired, PAIRED_PER_S, 1.0)
+        idle = processor_time_s(processes[0].pid)
+        await asyncio.sleep(IDLE_S)
+        idle = (processor_time_s(processes[0].pid) - idle) / IDLE_S
         both = await client.at_rate("quotes.get", paired, PAIRED_PER_S, seconds)
         both_whole = sum(map(market.checked, client.answers)) / len(client.answers)
         cached = await client.at_rate("quotes.get", remembered, CACHED_PER_S, seconds)
@@ -200,8 +204,9 @@ async def _measure(url: str, seconds: float) -> tuple[list[Row], list[str]]:
         await bus.close(1.0)
     both, cached = both.of_which(both_whole), cached.of_which(cached_whole)
     return _rows(both, cached, theirs, over_grpc), [
-        f"Processor time of the quote core: {both.core_us:.0f} us per paired quote, {cached.core_us:.0f} us per "
-        f"remembered one; {market.slot} slots reached it meanwhile.\n",
+        f"Processor time of the quote core: {both.core_us - idle * 1e6 / both.per_s:.0f} us per paired quote, "
+        f"{cached.core_us - idle * 1e6 / cached.per_s:.0f} us per remembered one; for the market's {1 / SLOT_S:.0f} "
+        f"slots/s alone {idle:.1%} of a core.\n",
         f"Answers with pools in them: {both_whole:.2%} paired, {cached_whole:.2%} remembered; each computed again.\n",
     ]
 
