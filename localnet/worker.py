@@ -222,6 +222,9 @@ class Market:
             self.served.tell(self.world, advance.changed)
         if self.publishes:
             await self._publish(advance, everything=everything)
+        elif Oracle.changes(advance.slot):
+            # The chain has no oracle's accounts.
+            await self._store([*self._prices(self.context.clock())])
 
     async def _publish(self, advance: Advance, *, everything: bool) -> None:
         now = self.context.clock()

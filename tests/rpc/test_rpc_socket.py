@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -104,19 +105,20 @@ async def test_a_connection_that_is_cut_comes_back_with_its_subscriptions():
 
 
 async def test_the_next_endpoint_is_taken_when_one_fails_and_two_sockets_use_two():
+    calm = dataclasses.replace(SETTINGS, silent_s=60.0)
     async with (
         nodes(small_chain(), Faults(), Faults()) as (running, urls),
         rpc(urls) as pool,
-        listening(pool) as first,
-        listening(pool, avoid=lambda: [first.figures.host]) as second,
+        listening(pool, calm) as first,
+        listening(pool, calm, avoid=lambda: [first.aim]) as second,
     ):
-        await eventually(lambda: first.figures.host and second.figures.host)
-        await eventually(lambda: {first.figures.host, second.figures.host} == {one.host for one in pool.endpoints})
+        hosts = {one.host for one in pool.endpoints}
+        await eventually(lambda: {first.figures.host, second.figures.host} == hosts)
         port = first.figures.host.rsplit(":", 1)[1]
-        for node, url in zip(running, urls, strict=True):
-            if url.endswith(port):
-                await node.stop()
-        await eventually(lambda: first.figures.host == second.figures.host)
+        await next(node for node, url in zip(running, urls, strict=True) if url.endswith(port)).stop()
+        # The one that is left serves both.
+        await eventually(lambda: first.figures.host == second.figures.host != "")
+        assert first.figures.connections == 2
 
 
 async def test_an_endpoint_that_falls_behind_or_turns_to_another_chain_is_left():

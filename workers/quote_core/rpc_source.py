@@ -7,7 +7,7 @@ MARKET_DATA, so that everything that works on the offline market works on a live
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markets.solana.discovery import Changes
 from markets.solana.pool_finder import Looked
@@ -154,10 +154,11 @@ class RpcSource:
         section = self.context.config.rpc
         sockets: list[AccountSocket] = []
 
-        def connected() -> list[str]:
-            return [socket.figures.host for socket in sockets]
+        def others(own: int) -> Callable[[], list[str]]:
+            return lambda: [socket.aim for number, socket in enumerate(sockets) if number != own]
 
-        sockets += [AccountSocket(rpc, socket_settings(section), avoid=connected) for _ in range(section.sockets)]
+        settings = socket_settings(section)
+        sockets += [AccountSocket(rpc, settings, avoid=others(number)) for number in range(section.sockets)]
         return sockets
 
     async def _discover(self, rpc: RpcPool, chain: str, watcher: Watcher) -> None:

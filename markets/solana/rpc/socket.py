@@ -25,6 +25,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 # Requests to subscribe that wait for their answer: a server must not see them all at once.
 _UNANSWERED = 50
 _SLOT = "slot"
+_FAILED_LATELY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class AccountSocket:
         self.news = asyncio.Event()
         self.slot = 0
         """The newest slot that the connection told."""
+        self.aim = ""
+        """Host of the endpoint that it is connected to or about to be: what another socket avoids."""
         self._pool = pool
         self._lost = lost
         self._avoid = avoid
@@ -158,6 +161,7 @@ class AccountSocket:
         while True:
             endpoint = self._next_endpoint()
             begun = self._clock()
+            self.aim = endpoint.host if endpoint is not None else ""
             if endpoint is not None:
                 try:
                     await self._hold(endpoint)
@@ -174,11 +178,15 @@ class AccountSocket:
         """Return the endpoint to connect to: one in use by nobody else, whose connection did not fail lately."""
         usable = [one for one in self._pool.endpoints if not one.other_chain]
         avoided = set(self._avoid())
-        return min(
-            usable,
-            key=lambda one: (one.host in avoided, self._pool.lagging(one), self._bad.get(one.host, 0), one.cost),
-            default=None,
-        )
+        horizon = self._clock() - int(_FAILED_LATELY_S * NS_PER_S)
+
+        def order(one: Endpoint) -> tuple[bool, bool, bool, int, float]:
+            failed = self._bad.get(one.host)
+            lately = failed is not None and failed > horizon
+            # One that failed lately comes after one that another socket is connected to: better both there than none.
+            return lately, self._pool.lagging(one), one.host in avoided, failed or 0, one.cost
+
+        return min(usable, key=order, default=None)
 
     async def _hold(self, endpoint: Endpoint) -> None:
         """Connect, subscribe, listen.
