@@ -9,7 +9,7 @@ from localnet.world import World, begin
 from markets.confidence import Factors, confidence
 from markets.costs import Costs
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
-from pipeline._core import Pool
+from pipeline._core import Pool, QuoteError
 from pipeline.messages import ConfidenceBand, Opportunity
 from workers.quote_core.tables import Tables
 from workers.scanner.confidence import Swapped, leg_factors
@@ -46,11 +46,14 @@ def finder_of(world: World, costs: Costs = COSTS, limits: dict[str, int] | None 
 
 
 def brute_force(world: World, found: Found, share: float) -> int:
-    """The profit of the same cycle with another amount."""
+    """The profit of the same cycle with another amount; all is lost with one that a pool does not take."""
     amount = max(1, int(found.candidate.amount_in * share))
     out = amount
     for leg, held in zip(found.candidate.legs, found.pools, strict=True):
-        out = held.pool.quote_in(leg.a_to_b, out).amount_out
+        try:
+            out = held.pool.quote_in(leg.a_to_b, out).amount_out
+        except QuoteError:
+            return -amount
     return out - amount
 
 
