@@ -16,7 +16,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A quote core that serves, with short leases, a small window and few subscriptions."""
     made = World(
         tmp_path_factory.mktemp("served"),
-        **{"serve.lease_s": 1.0, "serve.window": 8, "serve.max_subscriptions": 6, "serve.max_pairs": 16},
+        **{"serve.lease_s": 2.0, "serve.window": 8, "serve.max_subscriptions": 6, "serve.max_pairs": 16},
     )
     try:
         asyncio.run(made.open())

@@ -183,8 +183,8 @@ async def test_an_external_answer_that_is_late_follows() -> None:
 
 async def test_nobody_to_ask_is_answered_at_once() -> None:
     for ask in (None, lambda *_asked: False):
-        place = Place(ask_external=ask)
-        async with asyncio.timeout(0.05):
+        place = Place(ask_external=ask, terms=DeskTerms(external_ns=60 * S))
+        async with asyncio.timeout(5):
             answer = await place.desk.fresh(ASKED)
         assert not answer.external_follows
         assert answer.forward

@@ -45,6 +45,8 @@ _STATUS = {
     Problem.NOT_READY: grpc.StatusCode.UNAVAILABLE,
 }
 STOP_S = 0.5
+MAX_CALLS = 1024
+"""Calls at once on one connection; a client that has more on their way waits."""
 
 
 class GrpcServer:
@@ -71,7 +73,7 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
                 # Two processes on one port would each get some of the requests.
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_concurrent_streams", settings.max_waiting),
+                ("grpc.max_concurrent_streams", MAX_CALLS),
                 # A client that is gone without a word is noticed within half a minute.
                 ("grpc.keepalive_time_ms", 20_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
