@@ -171,9 +171,14 @@ def test_the_quote_nearest_in_size_tells():
     assert leg_factors(Swapped(10**11, 9 * 10**10, 500.0), entries, 0).slippage == 1.0
 
 
-@pytest.mark.parametrize("entries", [[], [Entry(void=True)], [Entry(amount_in=0)]])
+@pytest.mark.parametrize("entries", [[], [Entry(amount_in=0)]])
 def test_a_leg_nobody_quoted_gives_no_confidence(entries: list[Entry]):
     assert leg_factors(Swapped(10**9, 9 * 10**8, 1.0), entries, 0) == Factors()
+
+
+def test_of_a_pool_that_gives_none_of_the_quoted_amounts_age_and_reliability_are_known():
+    entries = [Entry(void=True, quoted_ns=5), Entry(void=True, quoted_ns=30 * 10**9)]
+    assert leg_factors(Swapped(10, 9, 1.0), entries, 60 * 10**9) == Factors(0.5, 0.8, 0.0, 0.9, 0.0)
 
 
 def test_no_oracle_is_no_confidence_in_the_price():
@@ -250,7 +255,7 @@ def test_the_metrics_tell_bands_laps_and_the_use_of_the_ring(tables: Tables, tmp
     bands = dict.fromkeys(ConfidenceBand, 0) | {ConfidenceBand.VERIFY: 3}
     figures = {
         (sample.name, *sample.labels.values()): sample.value
-        for family in scanner_metrics(bands, 2, shared.laps, shared)
+        for family in scanner_metrics(bands, 2, 5, shared.laps, shared)
         for sample in family.samples
     }
     assert figures["pipeline_scanner_cycles_total", "verify"] == 3
@@ -259,4 +264,4 @@ def test_the_metrics_tell_bands_laps_and_the_use_of_the_ring(tables: Tables, tmp
     assert figures["pipeline_shm_ring_used",] == 6
     assert figures["pipeline_scanner_quotes_alive",] == 1
     assert figures["pipeline_shm_read_retries_total",] >= 0
-    assert list(scanner_metrics(bands, 0, 0, None))[-1].samples[0].value == 0
+    assert list(scanner_metrics(bands, 0, 0, 0, None))[-1].samples[0].value == 0

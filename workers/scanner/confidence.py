@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from markets.confidence import Factors, age_factor, hops_factor, oracle_factor, slippage_factor
 from pipeline.shm import QuoteEntry
 
+PROVIDER = Factors._fields.index("provider")
+
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
@@ -21,11 +23,18 @@ class Swapped:
 def leg_factors(swapped: Swapped, entries: Sequence[QuoteEntry], market_ns: int) -> Factors:
     """Return the factors of one leg; `entries` are the quotes of its pool in its direction, of any amounts.
 
-    Without entries nothing is known, and every factor is 0.
+    Where the pool gives none of the quoted amounts, only its age and its reliability are known; without entries nothing
+    is, and every factor is 0.
     """
-    quotes = [entry for entry in entries if not entry.void and entry.amount_in]
-    if not quotes:
+    known = [entry for entry in entries if entry.amount_in]
+    if not known:
         return Factors()
+    quotes = [entry for entry in known if not entry.void]
+    if not quotes:
+        newest = max(known, key=lambda entry: entry.quoted_ns)
+        return Factors(
+            age=age_factor(market_ns - newest.quoted_ns), hops=hops_factor(1), provider=newest.factors[PROVIDER]
+        )
     # The quote nearest in size tells most about this size.
     nearest = min(quotes, key=lambda entry: (abs(entry.amount_in - swapped.amount_in), entry.amount_in))
     worth = nearest.oracle_amount_out * swapped.amount_in // nearest.amount_in
@@ -34,6 +43,6 @@ def leg_factors(swapped: Swapped, entries: Sequence[QuoteEntry], market_ns: int)
         age=age_factor(market_ns - nearest.quoted_ns),
         hops=hops_factor(1),
         oracle=oracle_factor(swapped.amount_out, worth),
-        provider=nearest.factors[Factors._fields.index("provider")],
+        provider=nearest.factors[PROVIDER],
         slippage=slippage_factor(expected_bps, swapped.price_impact_bps),
     )

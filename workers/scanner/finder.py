@@ -83,6 +83,11 @@ class Finder:
         """Return how many directed cycles the last search looked at."""
         return self._searcher.examined
 
+    @property
+    def left_out(self) -> int:
+        """Return how many cycles that look promising the last search did not size, as there were too many."""
+        return self._searcher.left_out
+
     def cost_in(self, token: str, legs: int = CYCLE_LEGS[0]) -> int | None:
         """Return what a transaction of so many swaps costs in a token; None where nothing tells SOL's price in it."""
         price = self._sol[token]

@@ -11,7 +11,7 @@ from workers.scanner.shared import SharedQuotes
 
 
 def scanner_metrics(
-    bands: Mapping[ConfidenceBand, int], left_out: int, laps: int, shared: SharedQuotes | None
+    bands: Mapping[ConfidenceBand, int], left_out: int, unsized: int, laps: int, shared: SharedQuotes | None
 ) -> Iterator[Metric]:
     """Yield what was found, what was left out, and whether the quotes are alive."""
     cycles = CounterMetricFamily(
@@ -21,6 +21,9 @@ def scanner_metrics(
         cycles.add_metric([band.name.lower()], count)
     yield cycles
     yield CounterMetricFamily("pipeline_scanner_left_out", "Cycles over the limit of one slot", value=left_out)
+    yield CounterMetricFamily(
+        "pipeline_scanner_unsized", "Promising cycles that one search had no time to size", value=unsized
+    )
     yield CounterMetricFamily("pipeline_scanner_laps", "Times that the change ring lapped the scanner", value=laps)
     alive = shared is not None and shared.alive
     yield GaugeMetricFamily("pipeline_scanner_quotes_alive", "1 while the quote core shows signs of life", value=alive)

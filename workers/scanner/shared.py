@@ -20,7 +20,6 @@ class SharedQuotes:
         self.blobs = PoolBlobTable(directory / POOLS)
         self._cursor = self.table.cursor()
         self._epoch = -1
-        self._pool_of: dict[int, int] = {}
         self._entries_of: dict[tuple[int, int], list[int]] = {}
         self._listed = 0
         self.laps = 0
@@ -48,19 +47,16 @@ class SharedQuotes:
         Everything: at the first call, after a lap of the ring, and when another process has become the writer.
         """
         epoch = self.table.epoch
-        self.behind = max(self.behind, self.table.sequence - self._cursor.position)
-        entries = self._cursor.poll()
-        if entries is None:
+        self.behind = max(self.behind, self._cursor.behind)
+        pools = self._cursor.poll_pools()
+        if pools is None:
             self.laps += 1
-        if entries is None or epoch != self._epoch:
+        if pools is None or epoch != self._epoch:
             self._epoch = epoch
-            self._pool_of.clear()
             self._entries_of.clear()
             self._listed = 0
             return None
-        pools = {self._pool(index) for index in entries}
-        # An entry that could not be read whole is a change all the same.
-        return None if None in pools else sorted(pool for pool in pools if pool is not None)
+        return sorted(pools)
 
     def take_behind(self) -> int:
         """Return the most changes that this reader was behind since the last call."""
@@ -87,13 +83,3 @@ class SharedQuotes:
         token = self.table.id("token", token_in)
         found = (self.table.read(index) for index in self._entries_of.get((pool_id, token or 0), ()))
         return [entry for entry in found if entry is not None]
-
-    def _pool(self, index: int) -> int | None:
-        """Return the pool of an entry; that never changes while the writer lives."""
-        pool = self._pool_of.get(index)
-        if pool is None:
-            entry = self.table.read(index)
-            if entry is None:
-                return None
-            pool = self._pool_of[index] = entry.pool
-        return pool

@@ -90,6 +90,7 @@ class Scanner:
         self.describer = Describer(settings.expires_ms * NS_PER_MS)
         self.laps = 0
         self.left_out = 0
+        self.unsized = 0
         self.bands = dict.fromkeys(ConfidenceBand, 0)
         self.shared: SharedQuotes | None = None
         context.health.collectors.append(self.collect)
@@ -151,12 +152,13 @@ class Scanner:
         for pool_id in wanted:
             self._refresh(shared, pool_id)
         found = self.finder.search(changed)
+        self.unsized += self.finder.left_out
         moment = Moment(slot, market_ns, self.context.clock(), self.context.name)
         return Scan(moment, found, len(wanted), self.finder.examined, time.perf_counter_ns() - started)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the scanner's Prometheus metrics."""
-        return scanner_metrics(self.bands, self.left_out, self.laps, self.shared)
+        return scanner_metrics(self.bands, self.left_out, self.unsized, self.laps, self.shared)
 
     def _refresh(self, shared: SharedQuotes, pool_id: int) -> None:
         blob = shared.snapshot(pool_id)
