@@ -18,7 +18,7 @@ from .offline_chain import Chain, Followed, followed
 from .stage import eventually
 
 
-async def settled(chain: Chain, follow: Followed, within_s: float = 6.0) -> None:
+async def settled(chain: Chain, follow: Followed, within_s: float = 15.0) -> None:
     await eventually(
         lambda: follow.grids and not follow.differing(chain) and follow.settled[-1].slot >= chain.world.slot,
         within_s,
@@ -26,7 +26,7 @@ async def settled(chain: Chain, follow: Followed, within_s: float = 6.0) -> None
     )
 
 
-async def moved(chain: Chain, follow: Followed, times: int = 1, within_s: float = 3.0) -> None:
+async def moved(chain: Chain, follow: Followed, times: int = 1, within_s: float = 15.0) -> None:
     """Move the market some times; each time the quotes follow."""
     for _ in range(times):
         while not chain.step():
@@ -38,7 +38,7 @@ async def test_every_pool_is_found_and_quoted_as_the_world_has_it(tmp_path: Path
     async with followed(tmp_path) as (chain, follow):
         await settled(chain, follow)
         assert set(follow.grids) == set(chain.world.pools)
-        await moved(chain, follow, 10)
+        await moved(chain, follow, 6)
         assert {value.market for value in follow.settled} == {chain.served.chain.genesis}
         for value in follow.grids.values():
             # What another process parses from the message is of the same second.
@@ -53,7 +53,7 @@ async def test_every_pool_is_found_and_quoted_as_the_world_has_it(tmp_path: Path
 async def test_times_and_slots_never_go_back(tmp_path: Path):
     async with followed(tmp_path) as (chain, follow):
         await settled(chain, follow)
-        await moved(chain, follow, 20)
+        await moved(chain, follow, 8)
         told = [(value.slot, value.market_ns) for value in follow.settled]
         assert told == sorted(told)
         assert all(confirmed <= told[-1][1] for confirmed in follow.confirmed.values())
@@ -83,7 +83,7 @@ async def test_a_node_that_fails_now_and_then_does_not_change_a_quote(tmp_path: 
     async with followed(tmp_path) as (chain, follow):
         await settled(chain, follow)
         chain.nodes[0].faults.apply(FAULTS[fault])
-        await moved(chain, follow, 3, within_s=10.0)
+        await moved(chain, follow, 3)
         assert not follow.voids
         assert follow.health.rpc_failures > 0
 
@@ -92,7 +92,7 @@ async def test_what_a_failing_node_did_not_tell_of_is_looked_for_again(tmp_path:
     async with followed(tmp_path, Chain(**{"localnet.fault_failed": 0.2}), **{"rpc.attempts": 1}) as (chain, follow):
         await eventually(lambda: follow.grids)
         chain.nodes[0].faults.apply({"failed": 0.0})
-        await settled(chain, follow, 10.0)
+        await settled(chain, follow)
 
 
 async def test_a_node_that_is_gone_and_comes_back(tmp_path: Path):
@@ -177,7 +177,7 @@ async def test_a_node_that_is_behind_is_not_read_from(tmp_path: Path):
     async with followed(tmp_path, Chain(**{"localnet.rpc_nodes": 2}), **{"rpc.max_lag_slots": 10}) as (chain, follow):
         chain.step(60)
         chain.nodes[0].faults.behind_slots = 40
-        await settled(chain, follow, 10.0)
+        await settled(chain, follow)
         await moved(chain, follow, 5)
         assert follow.source.rpc is not None
         assert "lagging" in follow.source.rpc.states().values()
@@ -203,7 +203,7 @@ async def test_another_chain_behind_the_same_address_replaces_all_pools(tmp_path
 async def test_what_is_published_is_what_was_read(tmp_path: Path):
     async with followed(tmp_path, **{"rpc.keyframe_s": 0.3}) as (chain, follow):
         await settled(chain, follow)
-        await moved(chain, follow, 20)
+        await moved(chain, follow, 12)
         states = PoolStates()
         counted: dict[int, int] = {}
         for message in follow.bus.published:
