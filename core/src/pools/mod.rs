@@ -15,6 +15,7 @@ pub mod raydium_cpmm;
 pub mod raydium_v4;
 pub mod snapshot;
 pub mod spl_stake_pool;
+mod staking;
 #[cfg(test)]
 pub mod testing;
 pub mod token;

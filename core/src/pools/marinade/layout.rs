@@ -3,7 +3,7 @@
 use super::{Marinade, PROGRAM};
 use crate::pools::account::{self, Account, Pubkey, key_at, put, u8_at, u32_at, u64_at};
 use crate::pools::error::{QuoteError, Refused, quote_error, refuse};
-use crate::pools::spl_stake_pool::SOL;
+use crate::pools::staking::SOL;
 use crate::pools::token;
 
 pub(super) const SYSTEM_PROGRAM: &str = "11111111111111111111111111111111";

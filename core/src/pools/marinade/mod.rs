@@ -15,12 +15,12 @@ use super::account::{Account, Pubkey};
 use super::error::{QuoteError, Refused, quote_error, refuse, too_small};
 use super::info::Info;
 use super::snapshot::{Reader, Writer};
+use super::staking::{self, FAILED, scaled};
 use super::venue::{Family, Protocol, Venue};
 use super::{Clock, Movement, Order};
 
 pub const PROGRAM: &str = "MarBmsSgKXdrN1egZf5sqe1TMai9K1rChYNDJgjq7aD";
 const WHOLE: u32 = 10_000;
-const FAILED: QuoteError = quote_error("calculation_failure");
 
 pub const FAMILY: Family = Family {
     protocol: Protocol::Marinade,
@@ -221,12 +221,6 @@ impl Marinade {
     }
 }
 
-/// `amount * numerator / denominator`, rounded down. The denominator is not 0.
-fn scaled(amount: u64, numerator: u64, denominator: u64) -> Result<u64, QuoteError> {
-    u64::try_from(u128::from(amount) * u128::from(numerator) / u128::from(denominator))
-        .map_err(|_| FAILED)
-}
-
 /// Basis points of an amount, rounded down as the program does. At most all of it.
 fn part(amount: u64, basis_points: u32) -> u64 {
     (u128::from(amount) * u128::from(basis_points) / u128::from(WHOLE)) as u64
@@ -242,34 +236,19 @@ impl Venue for Marinade {
     }
 
     fn quote(&self, order: Order, _: Clock) -> Result<Movement, QuoteError> {
-        if order.sqrt_price_limit != 0 {
-            return Err(quote_error("price_limit_unsupported"));
-        }
-        if !order.exact_in {
-            return Err(quote_error("exact_out_unsupported"));
-        }
+        staking::check(order)?;
         let (amount_out, fee_amount) = if order.a_to_b {
             let unstake = self.unstake(order.amount)?;
             (unstake.lamports, unstake.fee)
         } else {
             (self.deposit(order.amount)?.msol, 0)
         };
-        let price = self
-            .rate()
-            .map_or(1.0, |(staked, supply)| staked as f64 / supply as f64);
-        Ok(Movement {
-            amount_in: order.amount,
+        Ok(staking::movement(
+            order,
             amount_out,
-            vault_in: order.amount,
-            vault_out: amount_out,
             fee_amount,
-            price_before: price,
-            // Only the fee depends on the amount.
-            price_after: price,
-            sqrt_price_after: 0,
-            fee_rate: 0,
-            ticks_crossed: 0,
-        })
+            self.rate(),
+        ))
     }
 
     fn swap(

@@ -1,8 +1,9 @@
 //! The accounts of a stake pool: reading them, and writing a swap into them.
 
-use super::{Fee, PROGRAMS, SOL, STAKE_PROGRAM, StakePool};
+use super::{Fee, PROGRAMS, STAKE_PROGRAM, StakePool};
 use crate::pools::account::{self, Account, Pubkey, key_at, put, u8_at, u32_at, u64_at};
 use crate::pools::error::{QuoteError, Refused, quote_error, refuse};
+use crate::pools::staking::SOL;
 use crate::pools::{Clock, token};
 
 pub(super) const STAKE_POOL: u8 = 1;

@@ -15,6 +15,7 @@ use super::account::{Account, Pubkey};
 use super::error::{QuoteError, Refused, quote_error, refuse, too_small};
 use super::info::Info;
 use super::snapshot::{Reader, Writer};
+use super::staking::{self, FAILED, scaled};
 use super::venue::{Family, Protocol, Venue};
 use super::{Clock, Movement, Order};
 
@@ -25,9 +26,6 @@ pub const PROGRAMS: [&str; 3] = [
     "SPMBzsVUuoHA4Jm6KunbsotaahvVikZs1JyTW6iJvbn",
 ];
 const STAKE_PROGRAM: &str = "Stake11111111111111111111111111111111111111";
-pub const SOL: &str = "So11111111111111111111111111111111111111112";
-
-const FAILED: QuoteError = quote_error("calculation_failure");
 
 pub const FAMILY: Family = Family {
     protocol: Protocol::SplStakePool,
@@ -187,12 +185,6 @@ impl StakePool {
     }
 }
 
-/// `amount * numerator / denominator`, rounded down. The denominator is not 0.
-fn scaled(amount: u64, numerator: u64, denominator: u64) -> Result<u64, QuoteError> {
-    u64::try_from(u128::from(amount) * u128::from(numerator) / u128::from(denominator))
-        .map_err(|_| FAILED)
-}
-
 impl Venue for StakePool {
     fn protocol(&self) -> Protocol {
         FAMILY.protocol
@@ -203,12 +195,7 @@ impl Venue for StakePool {
     }
 
     fn quote(&self, order: Order, clock: Clock) -> Result<Movement, QuoteError> {
-        if order.sqrt_price_limit != 0 {
-            return Err(quote_error("price_limit_unsupported"));
-        }
-        if !order.exact_in {
-            return Err(quote_error("exact_out_unsupported"));
-        }
+        staking::check(order)?;
         self.permitted(order.a_to_b, clock)?;
         let (amount_out, fee_amount) = if order.a_to_b {
             self.withdraw(order.amount)?
@@ -224,22 +211,12 @@ impl Venue for StakePool {
             let worth = u64::try_from(worth).unwrap_or(u64::MAX).min(order.amount);
             (minted - fee, worth)
         };
-        let price = self
-            .rate()
-            .map_or(1.0, |(total, supply)| total as f64 / supply as f64);
-        Ok(Movement {
-            amount_in: order.amount,
+        Ok(staking::movement(
+            order,
             amount_out,
-            vault_in: order.amount,
-            vault_out: amount_out,
             fee_amount,
-            price_before: price,
-            // A stake pool has one price for all amounts.
-            price_after: price,
-            sqrt_price_after: 0,
-            fee_rate: 0,
-            ticks_crossed: 0,
-        })
+            self.rate(),
+        ))
     }
 
     fn swap(
