@@ -69,7 +69,7 @@ async def addresses_of(stage: Stage, nodes: int) -> list[str]:
         found[:] = sorted(set(re.findall(r"http://127\.0\.0\.1:\d+(?=[\"'])", _market_log(stage))))
         return found if len(found) == nodes else []
 
-    await eventually(told, what="the nodes", logs=stage.logs)
+    await eventually(told, within_s=40, what="the nodes", logs=stage.logs)
     return found
 
 
@@ -118,7 +118,7 @@ async def test_over_rpc_the_quotes_are_those_of_the_stream_through_faults_cuts_a
         live_bus = await live.bus()
         try:
             process = live.start("quote_core")
-            await eventually(lambda: len(quotes_of(live)) > 200, what="quotes over RPC", logs=live.logs)
+            await eventually(lambda: len(quotes_of(live)) > 200, within_s=40, what="quotes over RPC", logs=live.logs)
             async with aiohttp.ClientSession() as session:
                 faults = {"failed": 0.2, "truncated": 0.1, "limited": 0.1, "retry_after_s": 0, "cut": True}
                 for url in urls:
@@ -132,7 +132,7 @@ async def test_over_rpc_the_quotes_are_those_of_the_stream_through_faults_cuts_a
                 update = await slot_of(market_bus)
                 return update is not None and update.closing
 
-            await eventually(closed, within_s=40, what="the market to close", logs=market.logs)
+            await eventually(closed, within_s=60, what="the market to close", logs=market.logs)
 
             def same() -> bool:
                 stream, over_rpc = quotes_of(market), quotes_of(live)
@@ -140,7 +140,7 @@ async def test_over_rpc_the_quotes_are_those_of_the_stream_through_faults_cuts_a
                     key: out for key, (out, _) in over_rpc.items()
                 }
 
-            await eventually(same, within_s=20, what="the same quotes", logs=live.logs)
+            await eventually(same, within_s=40, what="the same quotes", logs=live.logs)
             # Never before the slot that brought the state, and every pool is there.
             stream, over_rpc = quotes_of(market), quotes_of(live)
             assert all(over_rpc[key][1] >= slot for key, (_, slot) in stream.items())
