@@ -47,12 +47,16 @@ WEIGHTS = Factors(age=30, hops=20, oracle=30, provider=10, slippage=10)
 def confidence(factors: Factors) -> float:
     """Return the weighted sum of the factors, always within 0..1."""
     age, hops, oracle, provider, slippage = factors
+    if None in factors or not (
+        0 <= age <= 1 and 0 <= hops <= 1 and 0 <= oracle <= 1 and 0 <= provider <= 1 and 0 <= slippage <= 1
+    ):
+        age, hops, oracle, provider, slippage = map(known, factors)
     total = (
-        WEIGHTS.age * known(age)
-        + WEIGHTS.hops * known(hops)
-        + WEIGHTS.oracle * known(oracle)
-        + WEIGHTS.provider * known(provider)
-        + WEIGHTS.slippage * known(slippage)
+        WEIGHTS.age * age
+        + WEIGHTS.hops * hops
+        + WEIGHTS.oracle * oracle
+        + WEIGHTS.provider * provider
+        + WEIGHTS.slippage * slippage
     )
     # Each product and sum is rounded, so five ones could otherwise come to a little more than one.
     return min(total / 100, 1.0)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from markets.oracle.fair import FairValues
 from pipeline._core import Pool, QuoteError
@@ -18,8 +19,7 @@ Direction = tuple[str, str]
 """Mints of the token given and the token taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """What one source gives for an amount."""
 
     provider: str
@@ -63,7 +63,12 @@ class HeldPool:
     """The newest grid of a pool, and how its states have been."""
 
     held: PoolGrid
+    address: str
     tokens: Direction
+    protocol: Protocol
+    slot: int
+    """These three stand here because a native pool writes them out anew each time."""
+    reliability: Reliability
     confirmed_ns: int
     rows: list[Row]
     """The grid's rows: each reading of a grid makes them anew."""
@@ -93,10 +98,20 @@ class Book:
         known = self.pools.get(pool.address)
         if known is not None and _order(pool) < _order(known.held.pool):
             return
-        tokens = (pool.token_a, pool.token_b)
-        self.pools[pool.address] = HeldPool(value, tokens, value.confirmed_ns, list(value.grid))
-        self._by_tokens.setdefault(frozenset(tokens), {})[pool.address] = None
-        self._reliability.setdefault(pool.address, Reliability()).note(True)
+        address, tokens = pool.address, (pool.token_a, pool.token_b)
+        reliability = self._reliability.setdefault(address, Reliability())
+        reliability.note(True)
+        self.pools[address] = HeldPool(
+            held=value,
+            address=address,
+            tokens=tokens,
+            protocol=Protocol(int(pool.protocol)),
+            slot=pool.slot,
+            reliability=reliability,
+            confirmed_ns=value.confirmed_ns,
+            rows=list(value.grid),
+        )
+        self._by_tokens.setdefault(frozenset(tokens), {})[address] = None
         self._touch(tokens)
         self._note_rate(value, value.confirmed_ns)
 
@@ -138,7 +153,7 @@ class Book:
         for offers in self._external.values():
             for provider, offer in offers.items():
                 rating = offer.rating.aged(now_ns - offer.quoted_ns)
-                aged.append(replace(offer, rating=rating))
+                aged.append(offer._replace(rating=rating))
                 offers[provider] = aged[-1]
         return aged
 
@@ -174,7 +189,7 @@ class Book:
         return rate_grid(
             known.held.grid,
             age_ns=now_ns - known.confirmed_ns,
-            reliability=self._share(known.held.pool.address),
+            reliability=known.reliability.share,
             forward=self.fair.rate(token_a, token_b, now_ns),
             reverse=self.fair.rate(token_b, token_a, now_ns),
         )
@@ -186,9 +201,8 @@ class Book:
             return None
         a_to_b = token_in == known.tokens[0]
         token_out = known.tokens[1] if a_to_b else known.tokens[0]
-        pool = known.held.pool
         try:
-            quote = pool.quote_in(a_to_b, amount_in)
+            quote = known.held.pool.quote_in(a_to_b, amount_in)
         except QuoteError:
             return None
         if quote.amount_in != amount_in:
@@ -199,21 +213,21 @@ class Book:
             hops=1,
             amount_out=quote.amount_out,
             worth=oracle.of(amount_in) if oracle is not None else 0,
-            reliability=self._share(address),
+            reliability=known.reliability.share,
             expected_bps=expected_impact(known.rows, a_to_b, amount_in),
             quoted_bps=quote.price_impact_bps,
         )
         return Offer(
             provider=LOCAL,
             pool=address,
-            protocol=Protocol(int(pool.protocol)),
+            protocol=known.protocol,
             token_in=token_in,
             token_out=token_out,
             amount_in=amount_in,
             amount_out=quote.amount_out,
             fee_amount=quote.fee_amount,
             price_impact_bps=quote.price_impact_bps,
-            slot=pool.slot,
+            slot=known.slot,
             quoted_ns=known.confirmed_ns,
             rating=rating,
         )
@@ -237,10 +251,6 @@ class Book:
         """Return the slippage an external quote should have: that of the best pool here for the same amount."""
         ours = self.internal(quote.token_in, quote.token_out, quote.amount_in, self.now_ns)
         return ours.price_impact_bps if ours is not None else None
-
-    def _share(self, address: str) -> float | None:
-        reliability = self._reliability.get(address)
-        return reliability.share if reliability is not None else None
 
     def _touch(self, tokens: Iterable[str]) -> None:
         key = frozenset(tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from markets.confidence import (
     Factors,
@@ -27,8 +28,7 @@ Row = tuple[bool, int, int, int, int, float]
 """A row of a grid: a_to_b, index, amount_in, amount_out, fee_amount, price_impact_bps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rating:
+class Rating(NamedTuple):
     """What is thought of one quote."""
 
     factors: Factors
@@ -52,16 +52,14 @@ class Rating:
 class Reliability:
     """The share of good answers among the newest ones of a source."""
 
+    share: float | None = None
+    """Good answers over all, 0..1; None before the first."""
     _answers: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
     def note(self, good: bool) -> None:
         """Count one answer."""
         self._answers.append(good)
-
-    @property
-    def share(self) -> float | None:
-        """Return good answers over all, 0..1; None before the first."""
-        return sum(self._answers) / len(self._answers) if self._answers else None
+        self.share = sum(self._answers) / len(self._answers)
 
 
 def rate(
