@@ -229,8 +229,13 @@ def test_limit_orders_where_there_may_be_none_are_refused() -> None:
     assert parse(Pair(bins=orders, function=0).accounts()).info()["limit_orders"] is True
     assert refusal(Pair(bins=orders, function=0, rewards=True).accounts()) == "unclear_orders"
     assert refusal(Pair(bins=orders, function=2, version=0).accounts()) == "unclear_orders"
-    # A pair that pays rewards keeps other figures there.
-    assert parse(Pair(bins=orders, function=1).accounts()).info()["limit_orders"] is False
+    # A pair that pays rewards keeps other figures there: no vault has to hold them.
+    others = Pair(bins={0: Bin(x=10**6, open=2**60, asks=True)}, function=1).accounts(vaults=False)
+    pool = parse([*others, token_account(VAULT_A, MINT_A, 10**6)])
+    assert pool.info()["limit_orders"] is False
+    assert pool.quote_out(False, 10**6).amount_out == 10**6
+    with pytest.raises(QuoteError, match="insufficient_liquidity"):
+        pool.quote_out(False, 10**6 + 1)
 
 
 def test_transfer_fees() -> None:

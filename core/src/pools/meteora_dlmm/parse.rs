@@ -56,6 +56,7 @@ impl MeteoraDlmm {
                 );
             }
         };
+        let orders = fills_orders(data, &bins)?;
         let this = Self {
             mints: [key_at(data, pair::MINTS[0])?, key_at(data, pair::MINTS[1])?],
             bin_step: u16_at(data, pair::BIN_STEP)?,
@@ -77,10 +78,10 @@ impl MeteoraDlmm {
             },
             active,
             fee_in_b,
-            orders: fills_orders(data, &bins)?,
+            orders,
             arrays: arrays.into(),
             unknown,
-            transfer_fees: tokens(data, accounts, &bins, clock)?,
+            transfer_fees: tokens(data, accounts, &bins, orders, clock)?,
             bins: bins.into(),
         };
         this.check()?;
@@ -237,6 +238,7 @@ fn tokens(
     data: &[u8],
     accounts: &[Account],
     bins: &[Bin],
+    orders: bool,
     clock: Clock,
 ) -> Result<[Option<TransferFee>; 2], Refused> {
     let keys = |at: [usize; 2]| Ok([key_at(data, at[0])?, key_at(data, at[1])?]);
@@ -247,13 +249,10 @@ fn tokens(
     ];
     let fees = token::noted_tokens(accounts, mints, vaults, programs, clock.epoch())?;
     for side in 0..2 {
+        // A swap takes token a when it gives b.
         let offered = bins.iter().map(|bin| {
-            let orders = if bin.asks == (side == 0) {
-                u128::from(bin.open) + u128::from(bin.processed)
-            } else {
-                0
-            };
-            u128::from(bin.amounts[side]) + orders
+            let layers = bin.layers(side == 1, orders);
+            layers.into_iter().map(u128::from).sum::<u128>()
         });
         let owed = offered.sum::<u128>() + u128::from(u64_at(data, pair::PROTOCOL_FEES[side])?);
         token::check_held(accounts, vaults[side], mints[side], owed)?;
