@@ -20,6 +20,7 @@ from pipeline.ledger import LedgerError
 from pipeline.ledger.queries import open_report
 from pipeline.messages import InvalidMessage, SlotUpdate, WorkerHealth
 from pipeline.supervisor import SERVER, Event, State, Supervisor
+from pipeline.tasks import end_tasks
 
 MARKET = "market"
 _PREFIX = "pipeline-demo-"
@@ -137,9 +138,7 @@ async def run_demo(
         run.quotes = summarise(config.shm_directory, await asyncio.to_thread(providers, supervisor.config))
     finally:
         pids |= _processes(supervisor)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         if bus is not None:
             await bus.close()
         await supervisor.stop()

@@ -11,7 +11,8 @@ from markets.tokens import load_registry
 from pipeline.context import WorkerContext
 from pipeline.errors import Failure, Unreachable
 from pipeline.messages import OraclePrice
-from pipeline.quoting_sections import OracleSection
+from pipeline.sections.quoting import OracleSection
+from pipeline.tasks import end_tasks
 from workers.quote_core.aggregator import NS_PER_S, Aggregator, Changed, Terms
 from workers.quote_core.book import Book
 from workers.quote_core.external import ExternalPart, open_external
@@ -117,9 +118,7 @@ class QuoteCore:
         try:
             await self.context.stopping.wait()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
 
     def close(self) -> None:
         """Leave shared memory for the next writer."""
@@ -147,7 +146,7 @@ class QuoteCore:
                 self.context.log.exception("a part failed", part=name)
                 health.degraded(f"{name} failed: {error!r}", cause=name)
             finally:
-                task.cancel()
+                await end_tasks([task])
             await asyncio.sleep(wait_s)
             wait_s = min(RESTART_MAX_S, wait_s * 2)
 
