@@ -11,7 +11,7 @@ from localnet.rpc_node import Faults, RpcNode
 from localnet.world import World
 from markets.tokens import Registry
 from pipeline.clock import NS_PER_S
-from pipeline.rpc_sections import LocalnetSection
+from pipeline.sections.rpc import LocalnetSection
 
 
 class ServedChain:

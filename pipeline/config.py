@@ -22,8 +22,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from pipeline.redact import HIDDEN, hide_password
-from pipeline.section import Section
 from pipeline.sections import Config
+from pipeline.sections.base import Section
 
 __all__ = [
     "Config",

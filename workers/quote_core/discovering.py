@@ -18,9 +18,9 @@ from markets.solana.venues import VENUES
 from markets.tokens import load_registry
 from pipeline.clock import wall_ns
 from pipeline.config import Config
-from pipeline.discovery_section import DiscoverySection
 from pipeline.errors import BadData, Unreachable
 from pipeline.messages import Protocol
+from pipeline.sections.discovery import DiscoverySection
 from workers.quote_core.rpc_client import open_rpc
 
 

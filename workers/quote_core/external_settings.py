@@ -9,7 +9,7 @@ from markets.providers.jupiter import Jupiter
 from markets.providers.provider import Provider
 from markets.providers.raydium import Raydium
 from markets.providers.state import Patience
-from pipeline.external_sections import ExternalSection, ProviderSection
+from pipeline.sections.external import ExternalSection, ProviderSection
 
 APIS: dict[str, type[Provider]] = {"jupiter_lite": Jupiter, "jupiter_pro": Jupiter, "dflow": DFlow, "raydium": Raydium}
 """Section of the configuration -> whose API it is."""

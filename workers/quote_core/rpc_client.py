@@ -10,7 +10,7 @@ from markets.solana.rpc.settings import PoolSettings
 from markets.solana.rpc.socket import SocketSettings
 from markets.solana.watch.schedule import Intervals
 from pipeline.errors import UsageFailure
-from pipeline.rpc_sections import RpcSection
+from pipeline.sections.rpc import RpcSection
 
 
 def open_rpc(section: RpcSection, counted: Callable[[bool], None] | None = None) -> RpcPool:

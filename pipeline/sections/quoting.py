@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from pipeline.section import FeedId, Port, Positive, Seconds, Section, is_loopback
+from pipeline.sections.base import FeedId, Port, Positive, Seconds, Section, is_loopback
 
 
 class OracleSection(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.section import Natural, Positive, Section
+from pipeline.sections.base import Natural, Positive, Section
 
 
 class DiscoverySection(Section):

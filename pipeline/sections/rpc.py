@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from pipeline.section import Natural, Port, Positive, Ratio, Seconds, Section
+from pipeline.sections.base import Natural, Port, Positive, Ratio, Seconds, Section
 
 
 class RpcSection(Section):

@@ -12,12 +12,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from pipeline.discovery_section import DiscoverySection
-from pipeline.external_sections import ExternalSection
-from pipeline.quoting_sections import OracleSection, RoutesSection, ServeSection
 from pipeline.redact import hide_password
-from pipeline.rpc_sections import LocalnetSection, RpcSection
-from pipeline.section import Bps, Name, Natural, Port, Positive, Ratio, Seconds, Section, is_loopback
+from pipeline.sections.base import Bps, Name, Natural, Port, Positive, Ratio, Seconds, Section, is_loopback
+from pipeline.sections.discovery import DiscoverySection
+from pipeline.sections.external import ExternalSection
+from pipeline.sections.quoting import OracleSection, RoutesSection, ServeSection
+from pipeline.sections.rpc import LocalnetSection, RpcSection
 
 
 class NatsSection(Section):

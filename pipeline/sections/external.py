@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from pipeline.section import Natural, Port, Positive, Ratio, Seconds, Section
+from pipeline.sections.base import Natural, Port, Positive, Ratio, Seconds, Section
 
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 # Both directions of a pair are asked at once: a bucket of one token would never hold enough for that.
