@@ -1,6 +1,7 @@
 //! Pools: raw accounts in, exact quotes out. Integers decide every amount; floats only report prices.
 
 pub mod account;
+mod concentrated;
 mod constant_product;
 pub mod error;
 #[cfg(test)]

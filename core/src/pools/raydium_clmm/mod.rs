@@ -26,7 +26,7 @@ use super::account::{
 };
 use super::error::{QuoteError, Refused, refuse};
 use super::token::{self, TransferFee};
-use super::{Clock, Movement, Order};
+use super::{Clock, Movement, Order, concentrated};
 
 const SWAP_DISABLED: u8 = 1 << 4;
 const UNIT: u32 = 1_000_000;
@@ -306,43 +306,8 @@ impl RaydiumClmm {
         clock: Clock,
         trace: Option<&mut swap::Trace>,
     ) -> Result<(Movement, swap::Outcome), QuoteError> {
-        let [a, b] = self.transfer_fees;
-        let (fee_in, fee_out) = if order.a_to_b { (a, b) } else { (b, a) };
-        let inner = swap::Order {
-            zero_for_one: order.a_to_b,
-            exact_in: order.exact_in,
-            sqrt_price_limit: order.sqrt_price_limit,
-            amount: match (order.exact_in, fee_in, fee_out) {
-                (true, Some(fee), _) => fee.after(order.amount),
-                (false, _, Some(fee)) => fee.before(order.amount)?,
-                _ => order.amount,
-            },
-        };
-        let outcome = swap::run(self, inner, clock.unix_time, trace)?;
-        let amount_in = match fee_in {
-            // The whole order was used: what the payer sends is what was asked, not a value computed back.
-            Some(_) if order.exact_in && outcome.amount_in == inner.amount => order.amount,
-            Some(fee) => fee.before(outcome.amount_in)?,
-            None => outcome.amount_in,
-        };
-        let movement = Movement {
-            amount_in,
-            amount_out: fee_out.map_or(outcome.amount_out, |fee| fee.after(outcome.amount_out)),
-            vault_in: outcome.amount_in,
-            vault_out: outcome.amount_out,
-            fee_amount: outcome.fee_amount,
-            price_before: price_of(self.sqrt_price),
-            price_after: price_of(outcome.sqrt_price),
-            sqrt_price_after: outcome.sqrt_price,
-            fee_rate: outcome.fee_rate,
-            ticks_crossed: outcome.ticks_crossed,
-        };
-        Ok((movement, outcome))
+        concentrated::execute(order, self.transfer_fees, self.sqrt_price, |inner| {
+            swap::run(self, inner, clock.unix_time, trace)
+        })
     }
-}
-
-/// Units of token 1 per unit of token 0. For comparing and reporting only.
-fn price_of(sqrt_price: u128) -> f64 {
-    let root = sqrt_price as f64 / 18_446_744_073_709_551_616.0;
-    root * root
 }

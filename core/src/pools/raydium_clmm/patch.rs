@@ -52,7 +52,7 @@ pub fn write(
         put(&mut data, offset, &owed.to_le_bytes());
     }
     put(&mut data, pool::RECENT_EPOCH, &clock.epoch().to_le_bytes());
-    if let Some(dynamic) = &outcome.dynamic {
+    if let Some(dynamic) = &outcome.moving {
         dynamic.patch(&mut data);
     }
     account.data = data.into();

@@ -4,37 +4,18 @@ use super::RaydiumClmm;
 use super::dynamic::{Dynamic, Meter};
 use super::step;
 use super::tick_math::{MAX_SQRT_PRICE, MIN_SQRT_PRICE, tick_of_sqrt_price};
+use crate::pools::Order;
+use crate::pools::concentrated::{self, cross};
 use crate::pools::error::{QuoteError, quote_error, too_small};
 
 /// No transaction has the compute budget for this many.
 const MOST_STEPS: u32 = 4_096;
+const ADD_FAILS: QuoteError = quote_error("liquidity_add_value_err");
+const SUB_FAILS: QuoteError = quote_error("liquidity_sub_value_err");
 const OVERFLOW: QuoteError = quote_error("calculate_overflow");
 
-/// What a swap asks for, transfer fees aside.
-#[derive(Clone, Copy, Debug)]
-pub struct Order {
-    pub zero_for_one: bool,
-    /// Given when `exact_in`, else taken.
-    pub amount: u64,
-    pub exact_in: bool,
-    /// Price not to pass; 0 for none, which also means that the whole order must be filled.
-    pub sqrt_price_limit: u128,
-}
-
 /// What a swap did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub amount_in: u64,
-    pub amount_out: u64,
-    pub fee_amount: u64,
-    pub sqrt_price: u128,
-    pub tick: i32,
-    pub liquidity: u128,
-    pub ticks_crossed: u32,
-    /// Fee rate of the last step.
-    pub fee_rate: u32,
-    pub dynamic: Option<Dynamic>,
-}
+pub type Outcome = concentrated::Outcome<Dynamic>;
 
 /// What else a swap writes into the accounts; followed only when they will be written.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +35,7 @@ pub fn run(
     unix_time: i64,
     mut trace: Option<&mut Trace>,
 ) -> Result<Outcome, QuoteError> {
-    let zero_for_one = order.zero_for_one;
+    let zero_for_one = order.a_to_b;
     if order.amount == 0 {
         return Err(too_small("zero_amount_specified"));
     }
@@ -144,7 +125,13 @@ pub fn run(
                 if next.orders {
                     return Err(quote_error("limit_orders"));
                 }
-                liquidity = cross(liquidity, next.liquidity_net, zero_for_one)?;
+                liquidity = cross(
+                    liquidity,
+                    next.liquidity_net,
+                    zero_for_one,
+                    ADD_FAILS,
+                    SUB_FAILS,
+                )?;
                 ticks_crossed += 1;
                 if let Some(trace) = trace.as_deref_mut() {
                     trace.crossings.push((next.index, trace.fee_growth));
@@ -190,22 +177,8 @@ pub fn run(
         liquidity,
         ticks_crossed,
         fee_rate,
-        dynamic: meter.finish(),
+        moving: meter.finish(),
     })
-}
-
-/// Liquidity on the far side of a tick.
-fn cross(liquidity: u128, net: i128, zero_for_one: bool) -> Result<u128, QuoteError> {
-    let magnitude = net.unsigned_abs();
-    if (net < 0) == zero_for_one {
-        liquidity
-            .checked_add(magnitude)
-            .ok_or(quote_error("liquidity_add_value_err"))
-    } else {
-        liquidity
-            .checked_sub(magnitude)
-            .ok_or(quote_error("liquidity_sub_value_err"))
-    }
 }
 
 impl Trace {

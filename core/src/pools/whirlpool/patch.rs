@@ -26,7 +26,7 @@ pub fn write(
     let mut data = pool_account.data.to_vec();
     let after = write_pool(&mut data, a_to_b, outcome, trace, clock)?;
     pool_account.data = data.into();
-    if let Some(adaptive) = outcome.adaptive {
+    if let Some(adaptive) = outcome.moving {
         for account in accounts.iter_mut() {
             if account.owner == program && kind_of(&account.data) == Kind::Oracle {
                 let mut data = account.data.to_vec();

@@ -7,38 +7,18 @@ use super::step;
 use super::tick_math::{
     MAX_SQRT_PRICE, MAX_TICK, MIN_SQRT_PRICE, MIN_TICK, sqrt_price_of_tick, tick_of_sqrt_price,
 };
+use crate::pools::Order;
+use crate::pools::concentrated::{self, cross};
 use crate::pools::error::{QuoteError, quote_error, too_small};
 
 /// Steps are bounded by the ticks of three arrays where the fee is fixed. Where it moves there may be more of them,
 /// but no transaction has the compute budget for this many.
 const MOST_STEPS: u32 = 4_096;
-
-/// What a swap asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Order {
-    pub a_to_b: bool,
-    /// Given when `exact_in`, else taken.
-    pub amount: u64,
-    pub exact_in: bool,
-    /// Price not to pass; 0 for none.
-    pub sqrt_price_limit: u128,
-}
+const OVERFLOW: QuoteError = quote_error("liquidity_overflow");
+const UNDERFLOW: QuoteError = quote_error("liquidity_underflow");
 
 /// What a swap did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub amount_in: u64,
-    pub amount_out: u64,
-    pub fee_amount: u64,
-    pub sqrt_price: u128,
-    /// Where the price stands, in a swap that is followed by a `Trace`; not told otherwise.
-    pub tick: i32,
-    pub liquidity: u128,
-    pub ticks_crossed: u32,
-    /// Fee rate of the last step.
-    pub fee_rate: u32,
-    pub adaptive: Option<Adaptive>,
-}
+pub type Outcome = concentrated::Outcome<Adaptive>;
 
 /// What else a swap writes into the accounts; followed only when they will be written.
 #[derive(Clone, Debug, Default)]
@@ -213,7 +193,7 @@ pub fn run(
             }
             if step.next_price == next_price {
                 if let Some(entry) = next {
-                    liquidity = cross(liquidity, entry.liquidity_net, a_to_b)?;
+                    liquidity = cross(liquidity, entry.liquidity_net, a_to_b, OVERFLOW, UNDERFLOW)?;
                     ticks_crossed += 1;
                     if a_to_b {
                         below -= 1;
@@ -256,7 +236,7 @@ pub fn run(
         liquidity,
         ticks_crossed,
         fee_rate,
-        adaptive: meter.finish(pool.sqrt_price, price),
+        moving: meter.finish(pool.sqrt_price, price),
     })
 }
 
@@ -269,21 +249,6 @@ pub fn capacity(pool: &Whirlpool, a_to_b: bool, unix_time: i64) -> Result<u64, Q
         sqrt_price_limit: sqrt_price_of_tick(Sequence::of(pool, a_to_b)?.end()),
     };
     Ok(run(pool, order, unix_time, None)?.amount_in)
-}
-
-/// Liquidity on the far side of a tick. There are real pools whose ticks take away more than they have: a swap that
-/// would cross such a tick fails on chain too.
-fn cross(liquidity: u128, net: i128, a_to_b: bool) -> Result<u128, QuoteError> {
-    let magnitude = net.unsigned_abs();
-    if (net < 0) == a_to_b {
-        liquidity
-            .checked_add(magnitude)
-            .ok_or(quote_error("liquidity_overflow"))
-    } else {
-        liquidity
-            .checked_sub(magnitude)
-            .ok_or(quote_error("liquidity_underflow"))
-    }
 }
 
 impl Trace {

@@ -14,7 +14,7 @@ use crate::pools::info::Info;
 use crate::pools::snapshot::{Reader, Writer};
 use crate::pools::token::TransferFee;
 use crate::pools::venue::{Family, Protocol, Venue};
-use crate::pools::{Clock, Movement, Order, wide};
+use crate::pools::{Clock, Movement, Order, concentrated};
 
 pub const FAMILY: Family = Family {
     protocol: Protocol::Whirlpool,
@@ -63,23 +63,18 @@ impl Venue for Whirlpool {
             liquidity: outcome.liquidity,
             sqrt_price: outcome.sqrt_price,
             tick: outcome.tick,
-            adaptive: outcome.adaptive,
+            adaptive: outcome.moving,
             ..self.clone()
         };
         Ok((Arc::new(next), movement))
     }
 
-    /// The parts are below 2^214.
     fn marginal_rate(&self, a_to_b: bool, after: Option<&Movement>, _: Clock) -> (U256, U256) {
         // Before a swap a moving fee may be as low as its base.
         let begin = (self.sqrt_price, u32::from(self.fee_rate));
         let (sqrt_price, fee_rate) =
             after.map_or(begin, |after| (after.sqrt_price_after, after.fee_rate));
-        let square = wide::mul(sqrt_price, sqrt_price);
-        let one = U256::ONE << 128;
-        let (taken, given) = if a_to_b { (square, one) } else { (one, square) };
-        let kept = 1_000_000 - fee_rate;
-        (taken * U256::from(kept), given * U256::from(1_000_000))
+        concentrated::marginal_rate(a_to_b, sqrt_price, fee_rate)
     }
 
     fn capacity(&self, a_to_b: bool, clock: Clock) -> Option<u64> {
