@@ -12,6 +12,7 @@ from markets.solana.pools import Pool, PoolQuote, QuoteError
 from pipeline.messages import Protocol
 
 from .build import NOW, POOL, SLOT, Raw, amm_v4_accounts, cpmm_accounts, whirlpool_accounts
+from .drawn import positions
 from .reference import Whirlpool, amm_v4_in, amm_v4_out, cpmm_in
 from .ticks import MAX_TICK, MIN_TICK, SwapFails, sqrt_price
 
@@ -23,15 +24,7 @@ reserves = st.integers(10**3, 10**15)
 def whirlpools(draw: st.DrawFn) -> list[Raw]:
     """Some positions around a price, in fixed and dynamic tick arrays."""
     spacing = draw(st.sampled_from([1, 2, 8, 64, 128, 32_896]))
-    highest = MAX_TICK // spacing
-    centre = draw(st.integers(-min(highest, 3_000), min(highest, 3_000)) | st.integers(-highest, highest))
-    ranges = []
-    for _ in range(draw(st.integers(0, 6))):
-        width = draw(st.integers(1, 120) | st.integers(1, 2 * highest))
-        lower = max(-highest, min(highest - 1, centre + draw(st.integers(-100, 100))))
-        upper = min(highest, lower + width)
-        ranges.append((lower * spacing, upper * spacing, draw(st.integers(1, 2**40) | st.integers(1, 2**80))))
-    tick = max(MIN_TICK, min(MAX_TICK - 1, centre * spacing + draw(st.integers(0, spacing - 1))))
+    ranges, _, tick = positions(draw, spacing)
     price = sqrt_price(tick)
     price += draw(st.integers(0, sqrt_price(tick + 1) - price - 1))
     fee = draw(st.sampled_from([0, 100, 3_000, 60_000]))

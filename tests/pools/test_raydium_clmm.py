@@ -36,6 +36,7 @@ from .build import (
 )
 from .clmm import CLMM, FACTORS, MAX_SQRT_PRICE, MIN_SQRT_PRICE, Clmm, sqrt_price, tick_at
 from .clmm_build import clmm_accounts
+from .drawn import positions
 from .reference import TOKEN_2022, Moved
 from .ticks import MAX_TICK, MIN_TICK, SwapFails, ceil_div
 
@@ -58,21 +59,13 @@ def parsed(accounts: list[Raw]) -> Pool | None:
 def pools(draw: st.DrawFn, *, whole: bool = False) -> list[Raw]:
     """Some positions around a price near or far from one; where not `whole`, with arrays missing and limit orders."""
     spacing = draw(st.sampled_from([1, 10, 60, 120]))
-    highest = MAX_TICK // spacing
-    centre = draw(st.integers(-min(highest, 3_000), min(highest, 3_000)) | st.integers(-highest, highest))
-    ranges = []
-    for _ in range(draw(st.integers(0, 6))):
-        width = draw(st.integers(1, 120) | st.integers(1, 2 * highest))
-        lower = max(-highest, min(highest - 1, centre + draw(st.integers(-100, 100))))
-        upper = min(highest, lower + width)
-        ranges.append((lower * spacing, upper * spacing, draw(st.integers(1, 2**40) | st.integers(1, 2**80))))
-    tick = max(MIN_TICK, min(MAX_TICK - 1, centre * spacing + draw(st.integers(0, spacing - 1))))
+    ranges, centre, tick = positions(draw, spacing)
     price = sqrt_price(tick)
     price += draw(st.integers(0, sqrt_price(tick + 1) - price - 1))
     rates = {"fee_rate": draw(st.sampled_from([0, 100, 2_500, 100_000]))}
     if whole:
         return clmm_accounts(ranges, tick=tick, spacing=spacing, price=price, rates=rates)
-    home = tick // (60 * spacing)
+    home, highest = tick // (60 * spacing), MAX_TICK // spacing
     missing = frozenset(home + at for at in draw(st.sets(st.integers(-3, 3), max_size=2)) if at)
     near = st.integers(max(-highest, centre - 80), min(highest, centre + 80)).map(lambda at: at * spacing)
     orders = draw(st.dictionaries(near, st.integers(1, 10**9), max_size=1))
