@@ -1,5 +1,6 @@
 """What the parts tell becomes rated entries: when they are seen, how they age, what is refused."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -267,6 +268,29 @@ def test_the_same_values_give_the_same_tables(tmp_path: Path):
         stage.tables.close()
     assert written[0] == written[1]
     assert len(written[0]) > 200
+
+
+def test_what_an_earlier_writer_left_is_void_until_it_is_told_again(tmp_path: Path):
+    stage = Stage(tmp_path)
+    stage.prices(START)
+    for address in DOLLAR[:2]:
+        stage.pool(address, 7, START)
+    stage.settle(7, START)
+    stage.aggregator.take(external(quoted_ns=stage.wall_ns))
+    reader = QuoteTable(tmp_path / QUOTES_INTERNAL)
+    stage.tables.close()
+    del stage
+    gc.collect()  # the files are let go of
+
+    again = Stage(tmp_path)
+    assert len(again.entries()) == 12
+    assert len(again.entries(QUOTES_EXTERNAL)) == 1
+    assert all(entry.void for entry in [*again.entries(), *again.entries(QUOTES_EXTERNAL)])
+    assert reader.slot == 7  # nothing was committed
+    again.pool(DOLLAR[0], 8, START)
+    again.settle(8, START)
+    assert [entry.void for entry in again.entries()] == [False] * 6 + [True] * 6
+    again.tables.close()
 
 
 def test_slots_that_take_long_give_the_same_tables(tmp_path: Path):

@@ -16,6 +16,7 @@ from pipeline.shm import (
     QUOTES_EXTERNAL,
     QUOTES_INTERNAL,
     PoolBlobWriter,
+    QuoteTable,
     QuoteTableWriter,
     SharedMemoryError,
     SharedMemoryOwned,
@@ -49,10 +50,14 @@ class Tables:
         directory.mkdir(parents=True, exist_ok=True)
         self._registry = registry
         self._amounts = {amount: index for index, amount in enumerate(amounts)}
+        self._directory = directory
         self.internal = QuoteTableWriter(directory / QUOTES_INTERNAL, capacity, ring, replace=True)
         self.external = QuoteTableWriter(directory / QUOTES_EXTERNAL, capacity, ring, replace=True)
         self.blobs = PoolBlobWriter(directory / POOLS, replace=True)
         self.blobs.clear()
+        # Nobody would ever age what an earlier writer left. No commit: readers are woken when there is something new.
+        _void_all(self.internal, directory / QUOTES_INTERNAL)
+        self.forget_external()
         self._pools: dict[str, _Written] = {}
         self._provider = self.internal.intern("provider", LOCAL)
 
@@ -135,6 +140,10 @@ class Tables:
         entry = self._external_entry(offer)
         self.external.write(entry, offer.amount_in, 0, offer.slot, offer.quoted_ns, staleness=QUOTE_VOID)
 
+    def forget_external(self) -> None:
+        """Void every external offer: whoever knew them does no more."""
+        _void_all(self.external, self._directory / QUOTES_EXTERNAL)
+
     def commit_external(self, slot: int, market_ns: int) -> None:
         """Make the external offers visible at once. The internal table's readers are not woken."""
         self.external.commit(slot, market_ns)
@@ -202,6 +211,14 @@ class Tables:
             protocol=int(offer.protocol),
             amount_index=self._amounts.get(offer.amount_in, len(self._amounts)),
         )
+
+
+def _void_all(table: QuoteTableWriter, path: Path) -> None:
+    reader = QuoteTable(path)
+    for index in range(len(reader)):
+        entry = reader.read(index)
+        if entry is not None and not entry.void:
+            table.write(index, entry.amount_in, 0, entry.slot, entry.quoted_ns, staleness=QUOTE_VOID)
 
 
 def staleness_name(staleness: int) -> str:

@@ -184,6 +184,8 @@ class QuoteCore:
         except Exception as error:
             self.context.log.exception("the aggregator failed, made anew")
             self.context.health.degraded(f"the aggregator failed: {error!r}", cause="aggregator")
+            assert self.tables is not None
+            self.tables.forget_external()  # nobody is asked for them again
             listeners = self.aggregator.on_changed
             self.aggregator = self._new_aggregator()
             self.aggregator.on_changed = listeners
