@@ -125,10 +125,11 @@ class Scanner:
                     self.context.health.degraded("the quote core is silent: nothing is emitted", cause="quotes")
                 elif first and not shared.settled and loop.time() - opened < SETTLED_S:
                     pass  # half a slot is not searched; its commit wakes this loop
-                elif due:
+                else:
                     self.context.health.recovered(cause="quotes")
-                    first = due = False
-                    await self._handle(shared)
+                    if due:
+                        first = due = False
+                        await self._handle(shared)
                 # A commit that a silent quote core kept from being handled is still due when it speaks again.
                 due = await watch.wait(LOOK_S) or due
         finally:
