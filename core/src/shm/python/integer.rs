@@ -1,4 +1,4 @@
-use std::ffi::c_ulong;
+use std::ffi::{c_long, c_ulong};
 
 use pyo3::exceptions::PyOverflowError;
 use pyo3::ffi;
@@ -12,21 +12,50 @@ pub struct Word(pub u64);
 impl<'a, 'py> FromPyObject<'a, 'py> for Word {
     type Error = PyErr;
 
-    #[inline]
+    #[inline(always)]
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        const { assert!(c_ulong::BITS == 64, "Linux on 64 bits") };
+        const { assert!(c_ulong::BITS == 64, "Unix on 64 bits") };
         // SAFETY: a plain call of the C API with a valid object, holding the GIL; it sets an exception when it returns the error value.
         let value = unsafe { ffi::PyLong_AsUnsignedLong(object.as_ptr()) };
-        if value == c_ulong::MAX
-            && let Some(error) = PyErr::take(object.py())
-        {
+        if value == c_ulong::MAX {
+            return largest_or_error(object);
+        }
+        Ok(Self(value))
+    }
+}
+
+#[cold]
+fn largest_or_error(object: Borrowed<'_, '_, PyAny>) -> PyResult<Word> {
+    match PyErr::take(object.py()) {
+        None => Ok(Word(u64::MAX)),
+        Some(error)
             if error.is_instance_of::<PyOverflowError>(object.py())
-                || object.is_instance_of::<pyo3::types::PyInt>()
-            {
-                return Err(error);
-            }
-            // Not an `int`, but perhaps something that stands for one, like numpy's integers.
-            return object.extract().map(Self);
+                || object.is_instance_of::<pyo3::types::PyInt>() =>
+        {
+            Err(error)
+        }
+        // Not an `int`, but perhaps something that stands for one, like numpy's integers.
+        Some(_) => object.extract().map(Word),
+    }
+}
+
+/// A signed 64-bit argument, likewise.
+#[derive(Clone, Copy)]
+pub struct Signed(pub i64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Signed {
+    type Error = PyErr;
+
+    #[inline(always)]
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        const { assert!(c_long::BITS == 64, "Unix on 64 bits") };
+        // SAFETY: as above.
+        let value = unsafe { ffi::PyLong_AsLong(object.as_ptr()) };
+        if value == -1 {
+            return match PyErr::take(object.py()) {
+                None => Ok(Self(value)),
+                Some(error) => Err(error),
+            };
         }
         Ok(Self(value))
     }

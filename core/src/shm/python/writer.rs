@@ -6,7 +6,7 @@ use super::super::directory::Kind;
 use super::super::table::{Plan, Quote, Standing, TableWriter, factors};
 use super::PathArgument;
 use super::exclusive::Exclusive;
-use super::integer::Word;
+use super::integer::{Signed, Word};
 
 /// The one writer of a quote table.
 ///
@@ -108,7 +108,7 @@ impl QuoteTableWriter {
         index, amount_in, amount_out, slot, quoted_ns, price_impact_bps=0.0, confidence=0.0, staleness=0, write_version=Word(0),
         fee_amount=Word(0), oracle_amount_out=Word(0), route=Word(0), hops=1, factors=Factors(0)
     ))]
-    #[inline]
+    #[inline(always)]
     fn write(
         &self,
         py: Python<'_>,
@@ -116,7 +116,7 @@ impl QuoteTableWriter {
         amount_in: Word,
         amount_out: Word,
         slot: Word,
-        quoted_ns: i64,
+        quoted_ns: Signed,
         price_impact_bps: f64,
         confidence: f64,
         staleness: u8,
@@ -131,7 +131,7 @@ impl QuoteTableWriter {
             amount_in: amount_in.0,
             amount_out: amount_out.0,
             slot: slot.0,
-            quoted_ns,
+            quoted_ns: quoted_ns.0,
             price_impact_bps,
             confidence,
             staleness,
