@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint build schemas clean
+.PHONY: demo test lint build schemas clean miri
 
 # The stamp makes the second `make` start at once; it is remade when a source of the native core or a dependency changes.
 $(VENV)/.installed: pyproject.toml core/Cargo.toml $(shell find core/src generated -name '*.rs' 2>/dev/null)
@@ -26,6 +26,10 @@ lint: build
 	$(BIN)/mypy
 	cargo fmt --manifest-path core/Cargo.toml --check
 	cargo clippy --manifest-path core/Cargo.toml --all-targets --quiet -- --deny warnings
+
+# The shared-memory protocol under Miri, which checks every access and plays weak memory. Needs `rustup +nightly component add miri`.
+miri:
+	cargo +nightly miri test --manifest-path core/Cargo.toml --no-default-features --test shm_threads
 
 # Rebuild everything that is derived from schemas/*.fbs.
 schemas:
