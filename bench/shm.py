@@ -25,15 +25,13 @@ from statistics import median, quantiles
 from typing import Any
 
 from bench.report import Report, Row, row
-from pipeline._core import _shm_hammer, _shm_inspect
-from pipeline.shm import PermitWord, PermitWordWriter, QuoteTable, QuoteTableWriter, open_when_there
+from bench.shm_torn import torn_reads_rows
+from pipeline.shm import PermitWord, PermitWordWriter, QuoteTable, QuoteTableWriter
 
 ENTRIES = 2_000
 ROUNDS = 15
 WAKE_UPS = 400
 TORN_SECONDS = 6.0
-READERS = 3
-UNPROTECTED_SECONDS = 2.0
 GOALS_NS = {"write": 60.0, "read": 100.0, "nothing changed": 60.0, "snapshot of 2,000": 15_000.0, "permit word": 100.0}
 WAKE_GOAL_US = 15.0
 TORN_READS_GOAL = 10**8
@@ -317,78 +315,6 @@ def _wake_ups(folder: Path, count: int) -> list[Row]:
     return sorted(rows, key=lambda item: item["name"])
 
 
-def _hammer(pipe: Connection, path: Path, seconds: float) -> None:
-    writer = _table(path, 1)
-    pipe.send("ready")
-    begun = time.perf_counter()
-    count = _shm_hammer(writer, 0, seconds)
-    pipe.send(count / (time.perf_counter() - begun))
-
-
-def _inspect(pipe: Connection, path: Path, seconds: float, protected: bool) -> None:
-    table = open_when_there(QuoteTable, path, 5)
-    pipe.send("ready")
-    pipe.recv()
-    pipe.send((*_shm_inspect(table, 0, seconds, protected), table.retries))
-
-
-def _inspected(path: Path, seconds: float, protected: bool) -> tuple[list[int], float]:
-    """Return whole reads, torn reads, reads given up, retries, of all readers, and the writer's writes per second.
-
-    The writer and every reader are processes of their own. They loop in native code without the GIL: the writer writes
-    one entry from a Rust loop, a reader reads it by the same function that `QuoteTable.read` calls.
-    """
-    readers = []
-    for _ in range(READERS):
-        here, there = _spawn.Pipe()
-        process = _spawn.Process(target=_inspect, args=(there, path, seconds, protected), daemon=True)
-        process.start()
-        readers.append((process, here))
-    here, there = _spawn.Pipe()
-    other = _spawn.Process(target=_hammer, args=(there, path, seconds + 0.5), daemon=True)
-    other.start()
-    assert here.recv() == "ready"
-    for _, pipe in readers:
-        assert pipe.recv() == "ready"
-    for _, pipe in readers:
-        pipe.send("go")
-    counts = [pipe.recv() for _, pipe in readers]
-    rate = here.recv()
-    for process in (other, *(process for process, _ in readers)):
-        process.join()
-    return [sum(column) for column in zip(*counts, strict=True)], rate
-
-
-def _torn(folder: Path, goal: int, seconds: float) -> tuple[list[Row], str]:
-    whole = torn = busy = retries = 0
-    rates = []
-    # As many reads as the goal speaks of, in at most ten turns.
-    for turn in range(10):
-        more, rate = _inspected(folder / f"torn-{turn}", seconds, True)
-        whole, torn, busy, retries = (old + new for old, new in zip((whole, torn, busy, retries), more, strict=True))
-        rates.append(rate)
-        if whole >= goal:
-            break
-    (bare_whole, bare_torn, _, _), _ = _inspected(folder / "bare", UNPROTECTED_SECONDS, False)
-    assert bare_torn > 0, "reads without the protocol must show torn ones, else the test proves nothing"
-    rows = [
-        row(
-            f"torn reads in {(whole + torn) / 1e6:,.0f} million",
-            "torn",
-            torn,
-            f"the same without the protocol, in {(bare_whole + bare_torn) / 1e6:,.0f} million",
-            bare_torn,
-            goal="0 in 10^8",
-            met=torn == 0 and whole >= goal,
-        )
-    ]
-    return (
-        rows,
-        f"Torn reads: one writer ({median(rates) / 1e6:.1f} million writes a second) and {READERS} readers, each a "
-        f"process with a loop in native code; {retries:,} retries, {busy:,} reads given up.",
-    )
-
-
 def run(
     rounds: int = ROUNDS, wake_ups: int = WAKE_UPS, torn_reads: int = TORN_READS_GOAL, torn_s: float = TORN_SECONDS
 ) -> Report:
@@ -399,7 +325,7 @@ def run(
     try:
         rows = _operations(folder, rounds)
         rows += _wake_ups(folder, wake_ups)
-        torn, note = _torn(folder, torn_reads, torn_s)
+        torn, note = torn_reads_rows(folder, torn_reads, torn_s)
         rows += torn
     finally:
         shutil.rmtree(folder)

@@ -8,15 +8,13 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-#[cfg(target_os = "linux")]
-use rustix::fs::{FallocateFlags, fallocate};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::clock;
 use super::error::ShmError;
 use super::protocol::load_acquire;
-use super::region::{Region, WORD};
+use super::region::{Region, WORD, allocate};
 use super::sync::Ordering;
 
 const MAGIC: usize = 0;
@@ -321,20 +319,6 @@ fn build(
         inode,
         file,
     }))
-}
-
-/// Allocate a range, so that a later write through the mapping cannot fail for want of room.
-fn allocate(file: &File, start: usize, bytes: usize) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    match fallocate(file, FallocateFlags::empty(), start as u64, bytes as u64) {
-        Err(Errno::OPNOTSUPP) => {}
-        result => return Ok(result?),
-    }
-    // What is there, written again: a hole becomes room, and nothing that a reader may look at changes.
-    use std::os::unix::fs::FileExt;
-    let mut content = vec![0; bytes];
-    file.read_exact_at(&mut content, start as u64)?;
-    file.write_all_at(&content, start as u64)
 }
 
 impl Mapped {

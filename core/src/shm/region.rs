@@ -5,6 +5,10 @@ use std::io;
 use std::sync::atomic::AtomicU32;
 
 use memmap2::{MmapOptions, MmapRaw};
+#[cfg(target_os = "linux")]
+use rustix::fs::{FallocateFlags, fallocate};
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
 
 use super::sync::AtomicU64;
 
@@ -71,4 +75,18 @@ impl Region {
                 .cast::<AtomicU32>()
         }
     }
+}
+
+/// Allocate a range, so that a later write through the mapping cannot fail for want of room.
+pub fn allocate(file: &File, start: usize, bytes: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    match fallocate(file, FallocateFlags::empty(), start as u64, bytes as u64) {
+        Err(Errno::OPNOTSUPP) => {}
+        result => return Ok(result?),
+    }
+    // What is there, written again: a hole becomes room, and nothing that a reader may look at changes.
+    use std::os::unix::fs::FileExt;
+    let mut content = vec![0; bytes];
+    file.read_exact_at(&mut content, start as u64)?;
+    file.write_all_at(&content, start as u64)
 }
