@@ -16,6 +16,7 @@ from pipeline.config import Config
 from pipeline.demo.quotes import ProviderShare, QuoteSummary, summarise
 from pipeline.demo.tally import Booked, Check, Tally, check_run
 from pipeline.demo.view import Seen
+from pipeline.errors import CheckFailed
 from pipeline.ledger import LedgerError
 from pipeline.ledger.queries import open_report
 from pipeline.messages import InvalidMessage, SlotUpdate, WorkerHealth
@@ -130,7 +131,7 @@ async def run_demo(
     tasks: list[asyncio.Task[None]] = []
     booked: dict[str, Booked] = {}
     try:
-        await supervisor.start()
+        await _start(supervisor, stop)
         bus = await Bus.connect(supervisor.config.nats, name="demo")
         tasks = [asyncio.create_task(_follow(bus, run, stream, subject)) for stream, subject in _FOLLOWED]
         await _watch(bus, run)
@@ -148,6 +149,19 @@ async def run_demo(
         run.tally, booked, left_running=[f"{name} ({pid})" for pid, name in pids.items() if _alive(pid)]
     )
     return run
+
+
+async def _start(supervisor: Supervisor, stop: asyncio.Event) -> None:
+    """Start everything; give up when `stop` is set before it is ready, for a worker may never be."""
+    starting = asyncio.create_task(supervisor.start(), name="start")
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            raise CheckFailed("stopped before everything was ready")
+        starting.result()
+    finally:
+        await end_tasks([starting, stopped])
 
 
 async def _follow(bus: Bus, run: Run, stream: str, subject: str | None) -> None:
