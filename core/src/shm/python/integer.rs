@@ -60,3 +60,22 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Signed {
         Ok(Self(value))
     }
 }
+
+/// A float argument: a look into the object where it is a `float`, which PyO3 makes a call of.
+#[derive(Clone, Copy)]
+pub struct Float(pub f64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Float {
+    type Error = PyErr;
+
+    #[inline(always)]
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        // SAFETY: a valid object, holding the GIL, and looked into only where its type is exactly `float`.
+        unsafe {
+            if ffi::PyFloat_CheckExact(object.as_ptr()) != 0 {
+                return Ok(Self(ffi::PyFloat_AS_DOUBLE(object.as_ptr())));
+            }
+        }
+        object.extract().map(Self)
+    }
+}

@@ -6,7 +6,7 @@ use super::super::directory::Kind;
 use super::super::table::{Plan, Quote, Standing, TableWriter, factors};
 use super::PathArgument;
 use super::exclusive::Exclusive;
-use super::integer::{Signed, Word};
+use super::integer::{Float, Signed, Word};
 
 /// The one writer of a quote table.
 ///
@@ -105,7 +105,7 @@ impl QuoteTableWriter {
 
     /// Write an entry. Whoever reads the entry sees it at once; waiting readers are told at the next `commit`.
     #[pyo3(signature = (
-        index, amount_in, amount_out, slot, quoted_ns, price_impact_bps=0.0, confidence=0.0, staleness=0, write_version=Word(0),
+        index, amount_in, amount_out, slot, quoted_ns, price_impact_bps=Float(0.0), confidence=Float(0.0), staleness=0, write_version=Word(0),
         fee_amount=Word(0), oracle_amount_out=Word(0), route=Word(0), hops=1, factors=Factors(0)
     ))]
     #[inline(always)]
@@ -117,8 +117,8 @@ impl QuoteTableWriter {
         amount_out: Word,
         slot: Word,
         quoted_ns: Signed,
-        price_impact_bps: f64,
-        confidence: f64,
+        price_impact_bps: Float,
+        confidence: Float,
         staleness: u8,
         write_version: Word,
         fee_amount: Word,
@@ -132,8 +132,8 @@ impl QuoteTableWriter {
             amount_out: amount_out.0,
             slot: slot.0,
             quoted_ns: quoted_ns.0,
-            price_impact_bps,
-            confidence,
+            price_impact_bps: price_impact_bps.0,
+            confidence: confidence.0,
             staleness,
             write_version: write_version.0,
             fee_amount: fee_amount.0,
