@@ -1,7 +1,7 @@
 """When the scanner looks: after commits of a quote core that lives, and at whole slots alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +64,12 @@ async def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     made.close()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 def write(tables: Tables, pools: list[Pool], slot: int) -> None:
     for pool in pools:
         write_pool(tables, pool.at(slot, 1, 0), slot)
@@ -76,7 +82,7 @@ async def test_a_slot_that_is_half_written_when_the_scanner_comes_is_not_searche
     assert stage.handled == []
     write(tables, POOLS[2:], 1)
     tables.commit(1, 1)
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(stage.handled))
     assert stage.handled == [(1, 4)]
     await stage.end()
 
@@ -85,7 +91,7 @@ async def test_what_stands_there_whole_is_searched_at_once(tables: Tables, tmp_p
     write(tables, POOLS, 1)
     tables.commit(1, 1)
     stage = Stage(tmp_path)
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(stage.handled))
     assert stage.handled == [(1, 4)]
     await stage.end()
 
@@ -96,23 +102,21 @@ async def test_nothing_is_searched_while_the_writer_is_silent_and_no_commit_is_l
     write(tables, POOLS, 1)
     tables.commit(1, 1)
     stage = Stage(tmp_path)
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(stage.handled))
     alive = [False]
     monkeypatch.setattr(SharedQuotes, "alive", property(lambda _shared: alive[0]))
     write(tables, POOLS[:1], 2)
     tables.commit(2, 2)
+    await until(lambda: "silent" in stage.missing.get("quotes", ""))
     await asyncio.sleep(0.1)
     assert stage.handled == [(1, 4)]
-    assert "silent" in stage.missing["quotes"]
     alive[0] = True
-    await asyncio.sleep(0.1)
-    assert stage.handled == [(1, 4), (2, 1)]
+    await until(lambda: len(stage.handled) == 2)
+    assert stage.handled[1] == (2, 1)
     assert stage.missing == {}
     alive[0] = False
-    await asyncio.sleep(0.1)
-    assert "silent" in stage.missing["quotes"]
+    await until(lambda: "silent" in stage.missing.get("quotes", ""))
     alive[0] = True
-    await asyncio.sleep(0.1)
-    assert stage.missing == {}, "it speaks again, though there is nothing new"
+    await until(lambda: not stage.missing)  # it speaks again, though there is nothing new
     assert len(stage.handled) == 2
     await stage.end()
