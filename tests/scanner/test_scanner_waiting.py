@@ -1,13 +1,14 @@
 """When the scanner looks: after commits of a quote core that lives, and at whole slots alone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from quote_tables import write_pool
+from trading_stage import eventually
 
 from localnet.market import offline_engine
 from markets.tokens import load_registry
@@ -49,7 +50,9 @@ class Stage:
 
     async def _handle(self, shared: SharedQuotes) -> None:
         changed = shared.changed()
-        self.handled.append((shared.table.slot, len(shared.all_pools() if changed is None else changed)))
+        found = len(shared.all_pools() if changed is None else changed)
+        if found:  # a commit that is found standing there may wake once more
+            self.handled.append((shared.table.slot, found))
 
     async def end(self) -> None:
         self.context.stopping.set()
@@ -64,12 +67,6 @@ async def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     made.close()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def write(tables: Tables, pools: list[Pool], slot: int) -> None:
     for pool in pools:
         write_pool(tables, pool.at(slot, 1, 0), slot)
@@ -82,7 +79,7 @@ async def test_a_slot_that_is_half_written_when_the_scanner_comes_is_not_searche
     assert stage.handled == []
     write(tables, POOLS[2:], 1)
     tables.commit(1, 1)
-    await until(lambda: bool(stage.handled))
+    await eventually(lambda: bool(stage.handled))
     assert stage.handled == [(1, 4)]
     await stage.end()
 
@@ -91,7 +88,7 @@ async def test_what_stands_there_whole_is_searched_at_once(tables: Tables, tmp_p
     write(tables, POOLS, 1)
     tables.commit(1, 1)
     stage = Stage(tmp_path)
-    await until(lambda: bool(stage.handled))
+    await eventually(lambda: bool(stage.handled))
     assert stage.handled == [(1, 4)]
     await stage.end()
 
@@ -102,21 +99,21 @@ async def test_nothing_is_searched_while_the_writer_is_silent_and_no_commit_is_l
     write(tables, POOLS, 1)
     tables.commit(1, 1)
     stage = Stage(tmp_path)
-    await until(lambda: bool(stage.handled))
+    await eventually(lambda: bool(stage.handled))
     alive = [False]
     monkeypatch.setattr(SharedQuotes, "alive", property(lambda _shared: alive[0]))
     write(tables, POOLS[:1], 2)
     tables.commit(2, 2)
-    await until(lambda: "silent" in stage.missing.get("quotes", ""))
+    await eventually(lambda: "silent" in stage.missing.get("quotes", ""))
     await asyncio.sleep(0.1)
     assert stage.handled == [(1, 4)]
     alive[0] = True
-    await until(lambda: len(stage.handled) == 2)
+    await eventually(lambda: len(stage.handled) == 2)
     assert stage.handled[1] == (2, 1)
     assert stage.missing == {}
     alive[0] = False
-    await until(lambda: "silent" in stage.missing.get("quotes", ""))
+    await eventually(lambda: "silent" in stage.missing.get("quotes", ""))
     alive[0] = True
-    await until(lambda: not stage.missing)  # it speaks again, though there is nothing new
+    await eventually(lambda: not stage.missing)  # it speaks again, though there is nothing new
     assert len(stage.handled) == 2
     await stage.end()
