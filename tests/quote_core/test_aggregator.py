@@ -371,3 +371,16 @@ def test_values_survive_the_wire():
     ):
         (message,) = to_messages(value, producer="quote_core-local", now_ns=1)
         assert from_message(type(message).decode(message.encode())) == value
+
+
+def test_a_pool_that_stands_still_is_held_against_the_newest_oracle_price(stage: Stage):
+    stage.prices(START)
+    stage.pool(DOLLAR[0], 7, START)
+    stage.settle(7, START)
+    before = {entry.index: entry.oracle_amount_out for entry in stage.entries()}
+    stage.prices(START + 2 * S, sol=165_000_000)
+    stage.settle(8, START + 2 * S)
+    for entry in stage.entries():
+        assert entry.oracle_amount_out != before[entry.index]
+        assert entry.factors[2] < 0.2
+        assert entry.quoted_ns == START + 2 * S

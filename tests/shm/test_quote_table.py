@@ -113,19 +113,19 @@ def test_a_refresh_changes_what_is_said_of_a_quote_and_not_the_quote(folder: Pat
     writer.write(2, 10, 20, 30, 40, staleness=QUOTE_VOID)
     writer.commit(5, 50)
     table = QuoteTable(folder / "quotes")
-    assert writer.refresh(1, 45, 0.5, 1, (0.5, 1, 1, 1, 1))
-    assert not writer.refresh(2, 45, 0.5, 1, 0)
+    assert writer.refresh(1, 45, 0.5, 1, (0.5, 1, 1, 1, 1), 7)
+    assert not writer.refresh(2, 45, 0.5, 1, 0, 7), "a void entry has no news"
     before = {"amount_in": 10, "amount_out": 20, "slot": 30, "quoted_ns": 45, "price_impact_bps": 1.5}
-    before |= {"write_version": 2, "fee_amount": 3, "oracle_amount_out": 4, "route": 5, "hops": 6}
+    before |= {"write_version": 2, "fee_amount": 3, "oracle_amount_out": 7, "route": 5, "hops": 6}
     entry, void = table.read(1), table.read(2)
     assert entry is not None
     assert void is not None
     assert {name: getattr(entry, name) for name in before} == before
     assert (entry.confidence, entry.staleness, entry.factors[0]) == (0.5, 1, 2048 / 4095)
     assert void.void
-    assert void.quoted_ns == 40
+    assert (void.quoted_ns, void.confidence, void.oracle_amount_out) == (45, 0.0, 7)
     with pytest.raises(SharedMemoryError, match="no entry 3"):
-        writer.refresh(3, 1, 0.5, 1, 0)
+        writer.refresh(3, 1, 0.5, 1, 0, 7)
 
 
 def test_a_refresh_is_told_only_when_staleness_or_band_change(folder: Path) -> None:
@@ -135,17 +135,17 @@ def test_a_refresh_is_told_only_when_staleness_or_band_change(folder: Path) -> N
         writer.write(index, 1, 1, 1, 1, confidence=0.95)
     writer.commit(6, 60)
     cursor = table.cursor()
-    assert not writer.refresh(0, 2, 0.91, 0, 0)
-    assert writer.refresh(1, 2, 0.89, 0, 0)
-    assert writer.refresh(2, 2, 0.95, 1, 0)
+    assert not writer.refresh(0, 2, 0.91, 0, 0, 7)
+    assert writer.refresh(1, 2, 0.89, 0, 0, 7)
+    assert writer.refresh(2, 2, 0.95, 1, 0, 7)
     assert not table.snapshot().whole, "a refresh is part of a batch too"
     writer.commit(7, 70)
     assert cursor.poll() == (1, 2)
-    assert not writer.refresh(0, 3, 0.92, 0, 0)
+    assert not writer.refresh(0, 3, 0.92, 0, 0, 7)
     writer.commit(8, 80)
     assert cursor.poll() == ()
     # A silent refresh does not hide a write in the same batch.
-    assert not writer.refresh(0, 4, 0.93, 0, 0)
+    assert not writer.refresh(0, 4, 0.93, 0, 0, 7)
     writer.write(0, 5, 5, 5, 5)
     writer.commit(9, 90)
     assert cursor.poll() == (0,)

@@ -126,7 +126,13 @@ class Aggregator:
         if now_ns > self.book.now_ns:
             self._aged = True
             for known in self.book.pools.values():
-                self.tables.refresh(known.held, known.told_ns, self.book.rate_pool(known, now_ns))
+                aged = self.book.rate_pool(known, now_ns)
+                # The worth stays what it was told to be in market time: cycles are rated by it.
+                worths = [told.oracle_amount_out for told in known.told]
+                standing = [
+                    rating._replace(oracle_amount_out=worth) for rating, worth in zip(aged, worths, strict=True)
+                ]
+                self.tables.refresh(known.held, known.told_ns, standing)
             self._age_external(now_ns)
         if gone := self.book.expire_external(now_ns - self.terms.external_max_age_ns):
             for offer in gone:

@@ -100,9 +100,9 @@ class Tables:
         if written is None:
             return
         refresh = self.internal.refresh
-        for entry, row, rating in zip(written.entries, value.grid, ratings, strict=True):
-            if row[3]:
-                refresh(entry, confirmed_ns, rating.confidence, int(rating.staleness), rating.factors)
+        for entry, rating in zip(written.entries, ratings, strict=True):
+            worth = rating.oracle_amount_out
+            refresh(entry, confirmed_ns, rating.confidence, int(rating.staleness), rating.factors, worth)
 
     def write_external(self, offer: Offer) -> None:
         """Write an external provider's offer; it is seen with the next `commit_external`.
@@ -132,7 +132,12 @@ class Tables:
         if offer.amount_in not in self._amounts:
             return
         self.external.refresh(
-            self._external_entry(offer), offer.quoted_ns, rating.confidence, int(rating.staleness), rating.factors
+            self._external_entry(offer),
+            offer.quoted_ns,
+            rating.confidence,
+            int(rating.staleness),
+            rating.factors,
+            rating.oracle_amount_out,
         )
 
     def void_external(self, offer: Offer) -> None:

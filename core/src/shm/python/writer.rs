@@ -146,8 +146,9 @@ impl QuoteTableWriter {
         Ok(self.inner.with(py, |table| table.write(index.0, &quote))?)
     }
 
-    /// Change what is said of a quote as time passes: when it was last confirmed, confidence, staleness, factors. Returns
-    /// whether waiting readers will be told: only when the staleness or the confidence's band changed. A void entry stays void.
+    /// Change what is said of a quote as time passes: when it was last confirmed, confidence, staleness, factors, and what the
+    /// amount is worth by the oracle. Returns whether waiting readers will be told: only when the staleness or the confidence's
+    /// band changed. A void entry stays void.
     fn refresh(
         &self,
         py: Python<'_>,
@@ -156,12 +157,14 @@ impl QuoteTableWriter {
         confidence: f64,
         staleness: u8,
         factors: Factors,
+        oracle_amount_out: u64,
     ) -> PyResult<bool> {
         let standing = Standing {
             quoted_ns,
             confidence,
             staleness,
             factors: factors.0,
+            oracle_amount_out,
         };
         Ok(self
             .inner

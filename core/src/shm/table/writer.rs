@@ -23,6 +23,8 @@ pub struct Standing {
     pub confidence: f64,
     pub staleness: u8,
     pub factors: u64,
+    /// What the amount given is worth by the oracle now.
+    pub oracle_amount_out: u64,
 }
 
 pub struct TableWriter {
@@ -185,7 +187,8 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Change what is said of an entry's quote as time passes, and leave the quote. A void entry stays as it is.
+    /// Change what is said of an entry's quote as time passes, and leave the quote. A void entry stays void; when its pool was
+    /// last known to be as it was, and its factors, are told all the same.
     ///
     /// The entry enters the ring, and `true` is returned, only when its staleness or its confidence's band is another: ageing by
     /// itself would wake every reader for nothing.
@@ -196,16 +199,16 @@ impl TableWriter {
         // The writer's own words: nobody else writes them.
         protocol::read_unprotected(record, &mut content);
         let before = Quote::from_words(&content);
-        if before.staleness == VOID {
-            return Ok(false);
-        }
-        let tells = before.staleness != standing.staleness
-            || factors::band(before.confidence) != factors::band(standing.confidence);
+        let void = before.staleness == VOID;
+        let tells = !void
+            && (before.staleness != standing.staleness
+                || factors::band(before.confidence) != factors::band(standing.confidence));
         let quote = Quote {
             quoted_ns: standing.quoted_ns,
-            confidence: standing.confidence,
-            staleness: standing.staleness,
+            confidence: if void { 0.0 } else { standing.confidence },
+            staleness: if void { VOID } else { standing.staleness },
             factors: standing.factors,
+            oracle_amount_out: standing.oracle_amount_out,
             ..before
         };
         if tells {
