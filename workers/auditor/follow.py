@@ -11,6 +11,7 @@ from pipeline.bus import Bus, Delivery
 from pipeline.bus.reader import read_raw
 from pipeline.ledger import PositionMoved, Span
 from pipeline.messages import InvalidMessage, Message, decode
+from pipeline.tasks import end_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,7 @@ async def _batches(reading: AsyncIterator[tuple[Delivery, bytes]], size: int) ->
             if found is None:
                 return
     finally:
-        pumping.cancel()
-        await asyncio.gather(pumping, return_exceptions=True)
+        await end_tasks([pumping])
 
 
 def _decoded(payload: bytes) -> Message | InvalidMessage:

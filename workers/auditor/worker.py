@@ -18,6 +18,7 @@ from pipeline.context import WorkerContext
 from pipeline.crashpoint import crashpoint
 from pipeline.errors import Failure
 from pipeline.ledger import Ledger, Span
+from pipeline.tasks import end_tasks
 from workers.auditor.desk import Desk
 from workers.auditor.follow import Item, follow
 
@@ -60,9 +61,7 @@ async def run(context: WorkerContext) -> None:
             for task in done:
                 task.result()
         finally:
-            for task in (stopping, *tasks):
-                task.cancel()
-            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            await end_tasks([stopping, *tasks])
     finally:
         with suppress(SQLAlchemyError):
             await desk.close()

@@ -30,6 +30,7 @@ from pipeline.context import WorkerContext
 from pipeline.errors import UsageFailure
 from pipeline.ids import deterministic_id
 from pipeline.messages import Message, OraclePrice, Quote, RouteStep, SlotUpdate
+from pipeline.tasks import end_tasks
 from workers.quote_core.external_metrics import ExternalMetrics
 from workers.quote_core.external_settings import patience_of, providers_of, terms_of
 from workers.quote_core.parts import LOCAL, Emit
@@ -123,9 +124,7 @@ class ExternalPart:
                 await self._ask_for_ever()
         finally:
             self._running = False
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end_tasks(self._tasks)
 
     def ask_now(self, token_in: str, token_out: str, amount_in: int) -> bool:
         """Begin asking for a pair because somebody waits for it; return whether it is under way.

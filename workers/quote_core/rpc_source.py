@@ -24,6 +24,7 @@ from pipeline.bus import Stored
 from pipeline.bus.errors import PublishFailed
 from pipeline.context import WorkerContext
 from pipeline.messages import Message, OraclePrice, Protocol
+from pipeline.tasks import end_tasks
 from workers.quote_core.discovering import finder_of
 from workers.quote_core.parts import Confirmed, Emit, PoolGrid, PoolVoid, Settled
 from workers.quote_core.rpc_client import intervals, open_rpc, socket_settings
@@ -140,9 +141,7 @@ class RpcSource:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
 
     async def _stay(self, rpc: RpcPool, chain: str) -> None:
         """Say how it goes, until the chain is another one."""

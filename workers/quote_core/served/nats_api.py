@@ -34,6 +34,7 @@ from pipeline.messages import (
     SubscribeAnswer,
     SubscribeRequest,
 )
+from pipeline.tasks import end_tasks
 from workers.quote_core.desk import NotUnderstood
 from workers.quote_core.served import json_form
 from workers.quote_core.served.clerk import NOT_READY, Clerk
@@ -155,9 +156,7 @@ class NatsServices:
         finally:
             for name in list(self._told):
                 self._end(name, "stopped")
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end_tasks(self._tasks)
             self._client = None
             await bus.close(1.0)
 
