@@ -49,6 +49,9 @@ _FORCE_GRACE_S = 1.0
 _LAST_WORD_S = 1.0
 _STREAMS_WAIT_S = 3.0
 _SAY_AGAIN_S = 30.0
+_COLLECT_AT = (20_000, 20, 50)
+"""Allocations beyond frees until the youngest are collected, and how many of those make one of the next two: a full
+collection takes tens of milliseconds, in which nothing is answered."""
 
 
 def known_workers() -> list[str]:
@@ -306,9 +309,6 @@ class _Life:
         )
         for target in (self.name, "all"):
             await bus.watch(f"system.command.{target}", self._on_command)
-        # What lives from here on dies young: a collection need not walk what was made during the start.
-        gc.collect()
-        gc.freeze()
         reporter = asyncio.create_task(self._report(bus, gate), name="health")
         body = asyncio.ensure_future(run(context))
         told = asyncio.create_task(self.stop.event.wait(), name="told to stop")
@@ -327,6 +327,10 @@ class _Life:
         """Enter READY, once: the worker has set up its consumption."""
         if self.health.state is not WorkerState.CONNECTING:
             return
+        # What lives from here on dies young: a collection need not walk what was made during the start, nor come often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_COLLECT_AT)
         self.health.enter(WorkerState.READY)
         run_files.write(self.config, replace(self.run_file, ready=True))
         self._news.set()

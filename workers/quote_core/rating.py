@@ -88,20 +88,16 @@ def rate_grid(
 ) -> list[Rating]:
     """Return the ratings of a pool's grid, row by row; the oracle's rates are those of a to b and of b to a."""
     rows: list[Row] = list(grid)
+    # One for the whole pool; a grid is rated again and again.
+    age, hops, provider, staleness = age_factor(age_ns), hops_factor(1), reliability or 0.0, staleness_of(age_ns)
     ratings = []
     for a_to_b, index, amount_in, amount_out, _fee, impact in rows:
         oracle = forward if a_to_b else reverse
-        ratings.append(
-            rate(
-                age_ns=age_ns,
-                hops=1,
-                amount_out=amount_out,
-                worth=oracle.of(amount_in) if oracle is not None else 0,
-                reliability=reliability,
-                expected_bps=expected_impact(rows, a_to_b, amount_in, skip=index),
-                quoted_bps=impact,
-            )
-        )
+        worth = oracle.of(amount_in) if oracle is not None else 0
+        expected_bps = expected_impact(rows, a_to_b, amount_in, skip=index)
+        slippage = slippage_factor(expected_bps, impact)
+        factors = Factors(age, hops, oracle_factor(amount_out, worth), provider, slippage)
+        ratings.append(Rating(factors, confidence(factors), staleness, worth))
     return ratings
 
 
