@@ -44,7 +44,6 @@ ENVIRONMENT = {
     "PIPELINE_PLANNER__MAX_PLANS": "1000000",
     "PIPELINE_PLANNER__SOL__MAX_OPEN": "1000000000000000",
     # Only the pool that changes is written again; the other one of its pair grows old.
-    "PIPELINE_SCANNER__FULL_AGE_MS": "100000000",
     "PIPELINE_PLANNER__MAX_QUOTE_AGE_MS": "100000000",
     # A fill lands in the slot it was gated in: the time to the gate is measured, not the market's pace.
     "PIPELINE_EXECUTOR__PAPER_LANDING_SLOTS": "0",

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from localnet.layouts import Account, cpmm, cpmm_config, simulated_address, token_account
 from localnet.publication import HeldState, Publication
+from markets.confidence import Factors, confidence
 from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT
 from pipeline._core import Pool, quote_grids
 from pipeline.ids import deterministic_id
-from pipeline.messages import PoolState, Protocol, SlotUpdate
+from pipeline.messages import PoolState, Protocol, SlotUpdate, Staleness
 from pipeline.shm import POOLS, QUOTES_INTERNAL, PoolBlobWriter, QuoteTableWriter
 
 PRODUCER = "bench"
+SURE = Factors(age=1.0, hops=0.8, oracle=1.0, provider=1.0, slippage=1.0)
 AMOUNTS = (10 * LAMPORTS_PER_SOL,)
 DEPTH = 10_000 * LAMPORTS_PER_SOL
 FEE_MILLIONTHS = 2_500
@@ -67,6 +69,8 @@ class World:
     _in_slot: int = 0
     _groups: list[_Group] = field(default_factory=list)
     _steady: list[Pool] = field(default_factory=list)
+    _worth: dict[int, int] = field(default_factory=dict)
+    """What each entry gives, which is taken for what it is worth."""
 
     def __post_init__(self) -> None:
         """Write every pool once, without a gap."""
@@ -104,6 +108,8 @@ class World:
         self._in_slot = 0
         self.slot += 1
         at = time.time_ns()
+        for entry, worth in self._worth.items():
+            self.table.refresh(entry, at, confidence(SURE), int(Staleness.FRESH), SURE, worth)
         return SlotUpdate(
             id=deterministic_id("slot", self.slot, at),
             created_ns=at,
@@ -139,4 +145,16 @@ class World:
         (grid,) = quote_grids([pool], AMOUNTS)
         for entry, (_a_to_b, _index, amount_in, amount_out, _fee, impact) in zip(entries, grid, strict=True):
             assert amount_out
-            self.table.write(entry, amount_in, amount_out, pool.slot, now, impact, 1.0)
+            # Told as the quote core tells what it is sure of, so that the planner's bands let it through.
+            self.table.write(
+                entry,
+                amount_in,
+                amount_out,
+                pool.slot,
+                now,
+                impact,
+                confidence(SURE),
+                oracle_amount_out=amount_out,
+                factors=SURE,
+            )
+            self._worth[entry] = amount_out
