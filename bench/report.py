@@ -94,7 +94,7 @@ def shown(value: float | None) -> str:
     """Return a figure with three significant digits."""
     if value is None:
         return ""
-    if value == 0 or abs(value) >= 1000:
+    if value == 0 or abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
