@@ -7,6 +7,7 @@ kill -9 included.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -227,9 +228,11 @@ def remove_stale_directories() -> list[Path]:
     removed = []
     for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         owner = directory.name.removeprefix(_PREFIX).split("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and directory.stat().st_uid == os.getuid():
-            shutil.rmtree(directory, ignore_errors=True)
-            removed.append(directory)
+        # Its guard, or another process that cleans up, may be faster.
+        with contextlib.suppress(FileNotFoundError):
+            if owner.isdigit() and not Path(f"/proc/{owner}").exists() and directory.stat().st_uid == os.getuid():
+                shutil.rmtree(directory, ignore_errors=True)
+                removed.append(directory)
     return removed
 
 

@@ -309,6 +309,10 @@ class _Life:
         )
         for target in (self.name, "all"):
             await bus.watch(f"system.command.{target}", self._on_command)
+        # What lives from here on dies young: a collection need not walk what was made during the start, nor come often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_COLLECT_AT)
         reporter = asyncio.create_task(self._report(bus, gate), name="health")
         body = asyncio.ensure_future(run(context))
         told = asyncio.create_task(self.stop.event.wait(), name="told to stop")
@@ -327,10 +331,6 @@ class _Life:
         """Enter READY, once: the worker has set up its consumption."""
         if self.health.state is not WorkerState.CONNECTING:
             return
-        # What lives from here on dies young: a collection need not walk what was made during the start, nor come often.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_COLLECT_AT)
         self.health.enter(WorkerState.READY)
         run_files.write(self.config, replace(self.run_file, ready=True))
         self._news.set()
