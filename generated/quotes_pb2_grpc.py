@@ -65,28 +65,28 @@ class QuotesServicer:
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')  # the base class's answer; the quote core overrides every method
 
     def GetPoolState(self, request, context):
         """The state of one pool with its whole grid of quotes. NOT_FOUND where it is not quoted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')  # the base class's answer; the quote core overrides every method
 
     def StreamBatchQuotes(self, request, context):
         """All pairs first, then what changes. A client that reads slowly is told less often, and then the newest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')  # the base class's answer; the quote core overrides every method
 
     def Health(self, request, context):
         """Whether quotes are served, and of what age.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')  # the base class's answer; the quote core overrides every method
 
 
 def add_QuotesServicer_to_server(servicer, server):

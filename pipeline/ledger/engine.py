@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,10 +51,8 @@ def _address(url: str) -> URL:
     if backend == "sqlite":
         return address.set(drivername="sqlite")
     if backend == "postgresql":
-        try:
-            import psycopg  # noqa: F401 - whether it is there
-        except ImportError:
-            raise LedgerError("PostgreSQL needs a driver", "pip install 'arbitrage-pipeline[postgres]'") from None
+        if find_spec("psycopg") is None:
+            raise LedgerError("PostgreSQL needs a driver", "pip install 'arbitrage-pipeline[postgres]'")
         address = address.set(drivername="postgresql+psycopg")
     return address
 
