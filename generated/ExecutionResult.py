@@ -273,8 +273,96 @@ class ExecutionResult(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(58))
         return o == 0
 
+    # signature of the transaction, base58; empty where none was signed
+    # ExecutionResult
+    def Signature(self) -> Optional[str]:
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(60))
+        if o != 0:
+            return self._tab.String(o + self._tab.Pos)
+        return None
+
+    # address of the wallet that signed; empty where none did
+    # ExecutionResult
+    def Wallet(self) -> Optional[str]:
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(62))
+        if o != 0:
+            return self._tab.String(o + self._tab.Pos)
+        return None
+
+    # id of the bundle, or empty where no block engine took it
+    # ExecutionResult
+    def Bundle(self) -> Optional[str]:
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(64))
+        if o != 0:
+            return self._tab.String(o + self._tab.Pos)
+        return None
+
+    # block height after which the transaction can no longer land, a number
+    # ExecutionResult
+    def LastValidBlockHeight(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(66))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
+    # amount the last leg gave in the simulation, base units; 0 where none was made
+    # ExecutionResult
+    def SimulatedAmountOut(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(68))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
+    # compute units the transaction used, a number
+    # ExecutionResult
+    def ComputeUnits(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(70))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
+    # wall-clock time the transaction was built, ns
+    # ExecutionResult
+    def BuiltNs(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(72))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
+        return 0
+
+    # wall-clock time its simulation was answered, ns
+    # ExecutionResult
+    def SimulatedNs(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(74))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
+        return 0
+
+    # wall-clock time it was handed to the network, ns
+    # ExecutionResult
+    def SubmittedNs(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(76))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
+        return 0
+
+    # wall-clock time it was first seen in a block, ns
+    # ExecutionResult
+    def LandedNs(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(78))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Int64Flags, o + self._tab.Pos)
+        return 0
+
+    # true where the outcome was read from the chain by another process than the one that submitted
+    # ExecutionResult
+    def Resolved(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(80))
+        if o != 0:
+            return bool(self._tab.Get(flatbuffers.number_types.BoolFlags, o + self._tab.Pos))
+        return False
+
 def ExecutionResultStart(builder: flatbuffers.Builder):
-    builder.StartObject(28)
+    builder.StartObject(39)
 
 def Start(builder: flatbuffers.Builder):
     ExecutionResultStart(builder)
@@ -452,6 +540,72 @@ def ExecutionResultStartFillsVector(builder, numElems: int) -> int:
 
 def StartFillsVector(builder, numElems: int) -> int:
     return ExecutionResultStartFillsVector(builder, numElems)
+
+def ExecutionResultAddSignature(builder: flatbuffers.Builder, signature: int):
+    builder.PrependUOffsetTRelativeSlot(28, flatbuffers.number_types.UOffsetTFlags.py_type(signature), 0)
+
+def AddSignature(builder: flatbuffers.Builder, signature: int):
+    ExecutionResultAddSignature(builder, signature)
+
+def ExecutionResultAddWallet(builder: flatbuffers.Builder, wallet: int):
+    builder.PrependUOffsetTRelativeSlot(29, flatbuffers.number_types.UOffsetTFlags.py_type(wallet), 0)
+
+def AddWallet(builder: flatbuffers.Builder, wallet: int):
+    ExecutionResultAddWallet(builder, wallet)
+
+def ExecutionResultAddBundle(builder: flatbuffers.Builder, bundle: int):
+    builder.PrependUOffsetTRelativeSlot(30, flatbuffers.number_types.UOffsetTFlags.py_type(bundle), 0)
+
+def AddBundle(builder: flatbuffers.Builder, bundle: int):
+    ExecutionResultAddBundle(builder, bundle)
+
+def ExecutionResultAddLastValidBlockHeight(builder: flatbuffers.Builder, lastValidBlockHeight: int):
+    builder.PrependUint64Slot(31, lastValidBlockHeight, 0)
+
+def AddLastValidBlockHeight(builder: flatbuffers.Builder, lastValidBlockHeight: int):
+    ExecutionResultAddLastValidBlockHeight(builder, lastValidBlockHeight)
+
+def ExecutionResultAddSimulatedAmountOut(builder: flatbuffers.Builder, simulatedAmountOut: int):
+    builder.PrependUint64Slot(32, simulatedAmountOut, 0)
+
+def AddSimulatedAmountOut(builder: flatbuffers.Builder, simulatedAmountOut: int):
+    ExecutionResultAddSimulatedAmountOut(builder, simulatedAmountOut)
+
+def ExecutionResultAddComputeUnits(builder: flatbuffers.Builder, computeUnits: int):
+    builder.PrependUint64Slot(33, computeUnits, 0)
+
+def AddComputeUnits(builder: flatbuffers.Builder, computeUnits: int):
+    ExecutionResultAddComputeUnits(builder, computeUnits)
+
+def ExecutionResultAddBuiltNs(builder: flatbuffers.Builder, builtNs: int):
+    builder.PrependInt64Slot(34, builtNs, 0)
+
+def AddBuiltNs(builder: flatbuffers.Builder, builtNs: int):
+    ExecutionResultAddBuiltNs(builder, builtNs)
+
+def ExecutionResultAddSimulatedNs(builder: flatbuffers.Builder, simulatedNs: int):
+    builder.PrependInt64Slot(35, simulatedNs, 0)
+
+def AddSimulatedNs(builder: flatbuffers.Builder, simulatedNs: int):
+    ExecutionResultAddSimulatedNs(builder, simulatedNs)
+
+def ExecutionResultAddSubmittedNs(builder: flatbuffers.Builder, submittedNs: int):
+    builder.PrependInt64Slot(36, submittedNs, 0)
+
+def AddSubmittedNs(builder: flatbuffers.Builder, submittedNs: int):
+    ExecutionResultAddSubmittedNs(builder, submittedNs)
+
+def ExecutionResultAddLandedNs(builder: flatbuffers.Builder, landedNs: int):
+    builder.PrependInt64Slot(37, landedNs, 0)
+
+def AddLandedNs(builder: flatbuffers.Builder, landedNs: int):
+    ExecutionResultAddLandedNs(builder, landedNs)
+
+def ExecutionResultAddResolved(builder: flatbuffers.Builder, resolved: bool):
+    builder.PrependBoolSlot(38, resolved, 0)
+
+def AddResolved(builder: flatbuffers.Builder, resolved: bool):
+    ExecutionResultAddResolved(builder, resolved)
 
 def ExecutionResultEnd(builder: flatbuffers.Builder) -> int:
     return builder.EndObject()

@@ -9,7 +9,7 @@ class ExecutionStatus(object):
     FILLED = 1
     # a leg could not give its minimum: all legs reverted, fees paid
     REVERTED = 2
-    # the plan was past its deadline at the gate; nothing begun
+    # the plan was past its deadline at the gate, or its blockhash ran out before it landed; nothing paid
     EXPIRED = 3
     # the permit did not allow it at the gate; nothing begun
     REFUSED_BY_GATE = 4
@@ -17,3 +17,7 @@ class ExecutionStatus(object):
     DROPPED = 5
     # the executor died between claim and effect, and nothing had begun
     ABANDONED = 6
+    # the simulation of its transaction failed, or gave too little; nothing sent
+    REFUSED_BY_SIMULATION = 7
+    # no transaction was made: no wallet could pay for it, or the present fees ate the profit; nothing sent
+    REFUSED_BY_WALLET = 8

@@ -11,6 +11,7 @@ from pipeline._core import (
     ExecutionPlan,
     ExecutionResult,
     ExecutionStatus,
+    ExecutionSubmitted,
     Fill,
     KillSwitch,
     Leg,
@@ -34,6 +35,7 @@ from pipeline._core import (
     QuoteRequest,
     QuotedAmount,
     QuotesSettled,
+    Reconciliation,
     Refusal,
     RefusalReason,
     RouteStep,
@@ -53,6 +55,7 @@ Message = (
     | DeadLetter
     | ExecutionPlan
     | ExecutionResult
+    | ExecutionSubmitted
     | KillSwitch
     | Opportunity
     | OraclePrice
@@ -68,6 +71,7 @@ Message = (
     | QuoteChanges
     | QuoteRequest
     | QuotesSettled
+    | Reconciliation
     | ScanReport
     | SlotUpdate
     | SubscribeAnswer
@@ -80,6 +84,7 @@ MESSAGES = (
     DeadLetter,
     ExecutionPlan,
     ExecutionResult,
+    ExecutionSubmitted,
     KillSwitch,
     Opportunity,
     OraclePrice,
@@ -95,6 +100,7 @@ MESSAGES = (
     QuoteChanges,
     QuoteRequest,
     QuotesSettled,
+    Reconciliation,
     ScanReport,
     SlotUpdate,
     SubscribeAnswer,
@@ -126,6 +132,7 @@ __all__ = [
     "ExecutionPlan",
     "ExecutionResult",
     "ExecutionStatus",
+    "ExecutionSubmitted",
     "Fill",
     "KillSwitch",
     "Leg",
@@ -149,6 +156,7 @@ __all__ = [
     "QuoteRequest",
     "QuotedAmount",
     "QuotesSettled",
+    "Reconciliation",
     "Refusal",
     "RefusalReason",
     "RouteStep",

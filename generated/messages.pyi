@@ -31,13 +31,17 @@ class ExecutionStatus(IntEnum):
     REVERTED = 2
     """a leg could not give its minimum: all legs reverted, fees paid"""
     EXPIRED = 3
-    """the plan was past its deadline at the gate; nothing begun"""
+    """the plan was past its deadline at the gate, or its blockhash ran out before it landed; nothing paid"""
     REFUSED_BY_GATE = 4
     """the permit did not allow it at the gate; nothing begun"""
     DROPPED = 5
     """submitted and never landed; nothing paid"""
     ABANDONED = 6
     """the executor died between claim and effect, and nothing had begun"""
+    REFUSED_BY_SIMULATION = 7
+    """the simulation of its transaction failed, or gave too little; nothing sent"""
+    REFUSED_BY_WALLET = 8
+    """no transaction was made: no wallet could pay for it, or the present fees ate the profit; nothing sent"""
 
 class Mode(IntEnum):
     """How executions reach the market."""
@@ -642,6 +646,17 @@ class ExecutionResult:
         sol_price_usd_e6: int = 0,
         detail: str = "",
         fills: Sequence[Fill] = (),
+        signature: str = "",
+        wallet: str = "",
+        bundle: str = "",
+        last_valid_block_height: int = 0,
+        simulated_amount_out: int = 0,
+        compute_units: int = 0,
+        built_ns: int = 0,
+        simulated_ns: int = 0,
+        submitted_ns: int = 0,
+        landed_ns: int = 0,
+        resolved: bool = False,
     ) -> Self: ...
     @property
     def id(self) -> str:
@@ -727,6 +742,39 @@ class ExecutionResult:
     @property
     def fills(self) -> tuple[Fill, ...]:
         """what was filled, in order"""
+    @property
+    def signature(self) -> str:
+        """signature of the transaction, base58; empty where none was signed"""
+    @property
+    def wallet(self) -> str:
+        """address of the wallet that signed; empty where none did"""
+    @property
+    def bundle(self) -> str:
+        """id of the bundle, or empty where no block engine took it"""
+    @property
+    def last_valid_block_height(self) -> int:
+        """block height after which the transaction can no longer land, a number"""
+    @property
+    def simulated_amount_out(self) -> int:
+        """amount the last leg gave in the simulation, base units; 0 where none was made"""
+    @property
+    def compute_units(self) -> int:
+        """compute units the transaction used, a number"""
+    @property
+    def built_ns(self) -> int:
+        """wall-clock time the transaction was built, ns"""
+    @property
+    def simulated_ns(self) -> int:
+        """wall-clock time its simulation was answered, ns"""
+    @property
+    def submitted_ns(self) -> int:
+        """wall-clock time it was handed to the network, ns"""
+    @property
+    def landed_ns(self) -> int:
+        """wall-clock time it was first seen in a block, ns"""
+    @property
+    def resolved(self) -> bool:
+        """true where the outcome was read from the chain by another process than the one that submitted"""
     def replace(
         self,
         *,
@@ -758,11 +806,103 @@ class ExecutionResult:
         sol_price_usd_e6: int = ...,
         detail: str = ...,
         fills: Sequence[Fill] = ...,
+        signature: str = ...,
+        wallet: str = ...,
+        bundle: str = ...,
+        last_valid_block_height: int = ...,
+        simulated_amount_out: int = ...,
+        compute_units: int = ...,
+        built_ns: int = ...,
+        simulated_ns: int = ...,
+        submitted_ns: int = ...,
+        landed_ns: int = ...,
+        resolved: bool = ...,
     ) -> Self: ...
     def to_dict(self) -> dict[str, Any]: ...
     def encode(self) -> bytes: ...
     @staticmethod
     def decode(buf: _Buffer, /) -> ExecutionResult: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
+class ExecutionSubmitted:
+    """A transaction was handed to the network: which one belongs to which plan, before anything is known of it."""
+    IDENTIFIER: Final = "SUBM"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        plan_id: str = "",
+        mode: Mode | int = Mode.PAPER,
+        signature: str = "",
+        wallet: str = "",
+        last_valid_block_height: int = 0,
+        token: str = "",
+        slot: int = 0,
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """deterministic id: one per plan and attempt"""
+    @property
+    def correlation_id(self) -> str:
+        """the opportunity's id"""
+    @property
+    def causation_id(self) -> str:
+        """id of the plan"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def plan_id(self) -> str:
+        """id of the plan"""
+    @property
+    def mode(self) -> Mode | int:
+        """how the execution reaches the market"""
+    @property
+    def signature(self) -> str:
+        """signature of the transaction, base58"""
+    @property
+    def wallet(self) -> str:
+        """address of the wallet that signed"""
+    @property
+    def last_valid_block_height(self) -> int:
+        """block height after which it can no longer land, a number"""
+    @property
+    def token(self) -> str:
+        """mint of the cycle's token"""
+    @property
+    def slot(self) -> int:
+        """newest market slot when it was sent"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        plan_id: str = ...,
+        mode: Mode | int = ...,
+        signature: str = ...,
+        wallet: str = ...,
+        last_valid_block_height: int = ...,
+        token: str = ...,
+        slot: int = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> ExecutionSubmitted: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
@@ -2301,6 +2441,102 @@ class QuotesSettled:
     def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
 
 @final
+class Reconciliation:
+    """The books held against the chain, for one token: booked is what the wallets gained since the books began, or an anomaly says where not."""
+    IDENTIFIER: Final = "RECO"
+    FIELDS: ClassVar[tuple[str, ...]]
+    def __new__(
+        cls,
+        *,
+        id: str = "",
+        correlation_id: str = "",
+        causation_id: str = "",
+        created_ns: int = 0,
+        producer: str = "",
+        token: str = "",
+        slot: int = 0,
+        opening: int = 0,
+        balance: int = 0,
+        traded: int = 0,
+        moved: int = 0,
+        upkeep: int = 0,
+        difference: int = 0,
+        transactions: int = 0,
+        pending: int = 0,
+    ) -> Self: ...
+    @property
+    def id(self) -> str:
+        """deterministic id of this message"""
+    @property
+    def correlation_id(self) -> str:
+        """id that this message shares with everything it belongs to, or empty"""
+    @property
+    def causation_id(self) -> str:
+        """signature of the last transaction that was taken into account, or empty"""
+    @property
+    def created_ns(self) -> int:
+        """wall-clock time of creation, ns"""
+    @property
+    def producer(self) -> str:
+        """worker that created it"""
+    @property
+    def token(self) -> str:
+        """mint of the token; SOL stands for lamports wherever the wallets hold them, wrapped SOL and rent included"""
+    @property
+    def slot(self) -> int:
+        """slot up to which the chain was read; final"""
+    @property
+    def opening(self) -> int:
+        """what the wallets held when the books began, base units"""
+    @property
+    def balance(self) -> int:
+        """what they hold at that slot, base units"""
+    @property
+    def traded(self) -> int:
+        """gains and costs of plans booked from final transactions, base units"""
+    @property
+    def moved(self) -> int:
+        """what the owner brought (positive) or took, base units"""
+    @property
+    def upkeep(self) -> int:
+        """costs of transactions that belong to no plan: accounts opened, SOL wrapped, base units"""
+    @property
+    def difference(self) -> int:
+        """balance - opening - traded - moved - upkeep, base units; 0 unless something is wrong"""
+    @property
+    def transactions(self) -> int:
+        """transactions taken into account so far, a number"""
+    @property
+    def pending(self) -> int:
+        """results with a transaction that is not final yet, a number"""
+    def replace(
+        self,
+        *,
+        id: str = ...,
+        correlation_id: str = ...,
+        causation_id: str = ...,
+        created_ns: int = ...,
+        producer: str = ...,
+        token: str = ...,
+        slot: int = ...,
+        opening: int = ...,
+        balance: int = ...,
+        traded: int = ...,
+        moved: int = ...,
+        upkeep: int = ...,
+        difference: int = ...,
+        transactions: int = ...,
+        pending: int = ...,
+    ) -> Self: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def encode(self) -> bytes: ...
+    @staticmethod
+    def decode(buf: _Buffer, /) -> Reconciliation: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
+@final
 class Refusal:
     """One reason, with the figure that was measured and the limit it broke."""
     FIELDS: ClassVar[tuple[str, ...]]
@@ -2850,6 +3086,7 @@ Message: TypeAlias = (
     | DeadLetter
     | ExecutionPlan
     | ExecutionResult
+    | ExecutionSubmitted
     | KillSwitch
     | Opportunity
     | OraclePrice
@@ -2865,6 +3102,7 @@ Message: TypeAlias = (
     | QuoteChanges
     | QuoteRequest
     | QuotesSettled
+    | Reconciliation
     | ScanReport
     | SlotUpdate
     | SubscribeAnswer
@@ -2885,6 +3123,7 @@ __all__ = [
     "ExecutionPlan",
     "ExecutionResult",
     "ExecutionStatus",
+    "ExecutionSubmitted",
     "Fill",
     "KillSwitch",
     "Leg",
@@ -2908,6 +3147,7 @@ __all__ = [
     "QuoteRequest",
     "QuotedAmount",
     "QuotesSettled",
+    "Reconciliation",
     "Refusal",
     "RefusalReason",
     "RouteStep",

@@ -28,6 +28,8 @@ enumeration! {
         REFUSED_BY_GATE = 4,
         DROPPED = 5,
         ABANDONED = 6,
+        REFUSED_BY_SIMULATION = 7,
+        REFUSED_BY_WALLET = 8,
     }
 }
 
@@ -240,17 +242,17 @@ message! {
 
 message! {
     /// The one result of one plan.
-    ExecutionResult "EXEC" slots 28 size 178
-    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', plan_id='', status=0, mode=0, token='', amount_in=0, amount_out=0, gross_profit=0, base_fee=0, priority_fee=0, tip=0, cost=0, net_profit=0, expected_profit=0, slot=0, received_ns=0, claimed_ns=0, gated_ns=0, finished_ns=0, attempt=0, permit_epoch=0, sol_price_usd_e6=0, detail='', fills=())" {
-        id: Text = (), slot 0 at 140;
-        correlation_id: Text = (), slot 1 at 144;
-        causation_id: Text = (), slot 2 at 148;
+    ExecutionResult "EXEC" slots 39 size 247
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', plan_id='', status=0, mode=0, token='', amount_in=0, amount_out=0, gross_profit=0, base_fee=0, priority_fee=0, tip=0, cost=0, net_profit=0, expected_profit=0, slot=0, received_ns=0, claimed_ns=0, gated_ns=0, finished_ns=0, attempt=0, permit_epoch=0, sol_price_usd_e6=0, detail='', fills=(), signature='', wallet='', bundle='', last_valid_block_height=0, simulated_amount_out=0, compute_units=0, built_ns=0, simulated_ns=0, submitted_ns=0, landed_ns=0, resolved=False)" {
+        id: Text = (), slot 0 at 196;
+        correlation_id: Text = (), slot 1 at 200;
+        causation_id: Text = (), slot 2 at 204;
         created_ns: Scalar<i64> = 0, slot 3 at 4;
-        producer: Text = (), slot 4 at 152;
-        plan_id: Text = (), slot 5 at 156;
-        status: Member<ExecutionStatus> = 0, slot 6 at 176;
-        mode: Member<Mode> = 0, slot 7 at 177;
-        token: Text = (), slot 8 at 160;
+        producer: Text = (), slot 4 at 208;
+        plan_id: Text = (), slot 5 at 212;
+        status: Member<ExecutionStatus> = 0, slot 6 at 244;
+        mode: Member<Mode> = 0, slot 7 at 245;
+        token: Text = (), slot 8 at 216;
         amount_in: Scalar<u64> = 0, slot 9 at 12;
         amount_out: Scalar<u64> = 0, slot 10 at 20;
         gross_profit: Scalar<i64> = 0, slot 11 at 28;
@@ -265,11 +267,41 @@ message! {
         claimed_ns: Scalar<i64> = 0, slot 20 at 100;
         gated_ns: Scalar<i64> = 0, slot 21 at 108;
         finished_ns: Scalar<i64> = 0, slot 22 at 116;
-        attempt: Scalar<u32> = 0, slot 23 at 164;
+        attempt: Scalar<u32> = 0, slot 23 at 220;
         permit_epoch: Scalar<u64> = 0, slot 24 at 124;
         sol_price_usd_e6: Scalar<u64> = 0, slot 25 at 132;
-        detail: Text = (), slot 26 at 168;
-        fills: Tables<Fill> = (), slot 27 at 172;
+        detail: Text = (), slot 26 at 224;
+        fills: Tables<Fill> = (), slot 27 at 228;
+        signature: Text = (), slot 28 at 232;
+        wallet: Text = (), slot 29 at 236;
+        bundle: Text = (), slot 30 at 240;
+        last_valid_block_height: Scalar<u64> = 0, slot 31 at 140;
+        simulated_amount_out: Scalar<u64> = 0, slot 32 at 148;
+        compute_units: Scalar<u64> = 0, slot 33 at 156;
+        built_ns: Scalar<i64> = 0, slot 34 at 164;
+        simulated_ns: Scalar<i64> = 0, slot 35 at 172;
+        submitted_ns: Scalar<i64> = 0, slot 36 at 180;
+        landed_ns: Scalar<i64> = 0, slot 37 at 188;
+        resolved: Scalar<bool> = false, slot 38 at 246;
+    }
+}
+
+message! {
+    /// A transaction was handed to the network: which one belongs to which plan, before anything is known of it.
+    ExecutionSubmitted "SUBM" slots 12 size 61
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', plan_id='', mode=0, signature='', wallet='', last_valid_block_height=0, token='', slot=0)" {
+        id: Text = (), slot 0 at 28;
+        correlation_id: Text = (), slot 1 at 32;
+        causation_id: Text = (), slot 2 at 36;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 40;
+        plan_id: Text = (), slot 5 at 44;
+        mode: Member<Mode> = 0, slot 6 at 60;
+        signature: Text = (), slot 7 at 48;
+        wallet: Text = (), slot 8 at 52;
+        last_valid_block_height: Scalar<u64> = 0, slot 9 at 12;
+        token: Text = (), slot 10 at 56;
+        slot: Scalar<u64> = 0, slot 11 at 20;
     }
 }
 
@@ -636,6 +668,28 @@ message! {
     }
 }
 
+message! {
+    /// The books held against the chain, for one token: booked is what the wallets gained since the books began, or an anomaly says where not.
+    Reconciliation "RECO" slots 15 size 104
+    signature "(*, id='', correlation_id='', causation_id='', created_ns=0, producer='', token='', slot=0, opening=0, balance=0, traded=0, moved=0, upkeep=0, difference=0, transactions=0, pending=0)" {
+        id: Text = (), slot 0 at 84;
+        correlation_id: Text = (), slot 1 at 88;
+        causation_id: Text = (), slot 2 at 92;
+        created_ns: Scalar<i64> = 0, slot 3 at 4;
+        producer: Text = (), slot 4 at 96;
+        token: Text = (), slot 5 at 100;
+        slot: Scalar<u64> = 0, slot 6 at 12;
+        opening: Scalar<u64> = 0, slot 7 at 20;
+        balance: Scalar<u64> = 0, slot 8 at 28;
+        traded: Scalar<i64> = 0, slot 9 at 36;
+        moved: Scalar<i64> = 0, slot 10 at 44;
+        upkeep: Scalar<i64> = 0, slot 11 at 52;
+        difference: Scalar<i64> = 0, slot 12 at 60;
+        transactions: Scalar<u64> = 0, slot 13 at 68;
+        pending: Scalar<u64> = 0, slot 14 at 76;
+    }
+}
+
 part! {
     /// One reason, with the figure that was measured and the limit it broke.
     Refusal slots 4 size 25
@@ -768,6 +822,6 @@ message! {
 
 catalogue! {
     enumerations: CommandKind, ConfidenceBand, ExecutionStatus, Mode, PermitState, Problem, Protocol, RefusalReason, Severity, Staleness, WorkerState;
-    tables: AccountData, Anomaly, AskedPair, Command, DeadLetter, ExecutionPlan, ExecutionResult, Fill, KillSwitch, Leg, Opportunity, OraclePrice, PairQuotes, Permit, PlanRefusal, PnlSnapshot, PoolAnswer, PoolQuotes, PoolRequest, PoolState, Quote, QuoteAnswer, QuoteChanges, QuoteRequest, QuotedAmount, QuotesSettled, Refusal, RouteStep, ScanReport, SlotUpdate, SubscribeAnswer, SubscribeRequest, WorkerHealth;
-    messages: Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, KillSwitch, Opportunity, OraclePrice, Permit, PlanRefusal, PnlSnapshot, PoolAnswer, PoolQuotes, PoolRequest, PoolState, Quote, QuoteAnswer, QuoteChanges, QuoteRequest, QuotesSettled, ScanReport, SlotUpdate, SubscribeAnswer, SubscribeRequest, WorkerHealth;
+    tables: AccountData, Anomaly, AskedPair, Command, DeadLetter, ExecutionPlan, ExecutionResult, ExecutionSubmitted, Fill, KillSwitch, Leg, Opportunity, OraclePrice, PairQuotes, Permit, PlanRefusal, PnlSnapshot, PoolAnswer, PoolQuotes, PoolRequest, PoolState, Quote, QuoteAnswer, QuoteChanges, QuoteRequest, QuotedAmount, QuotesSettled, Reconciliation, Refusal, RouteStep, ScanReport, SlotUpdate, SubscribeAnswer, SubscribeRequest, WorkerHealth;
+    messages: Anomaly, Command, DeadLetter, ExecutionPlan, ExecutionResult, ExecutionSubmitted, KillSwitch, Opportunity, OraclePrice, Permit, PlanRefusal, PnlSnapshot, PoolAnswer, PoolQuotes, PoolRequest, PoolState, Quote, QuoteAnswer, QuoteChanges, QuoteRequest, QuotesSettled, Reconciliation, ScanReport, SlotUpdate, SubscribeAnswer, SubscribeRequest, WorkerHealth;
 }

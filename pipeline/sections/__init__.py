@@ -18,6 +18,7 @@ from pipeline.sections.discovery import DiscoverySection
 from pipeline.sections.external import ExternalSection
 from pipeline.sections.quoting import OracleSection, RoutesSection, ServeSection
 from pipeline.sections.rpc import LocalnetSection, RpcSection
+from pipeline.sections.trading import BlockEngineSection, ExecutorSection, TipSection, WalletsSection
 
 
 class NatsSection(Section):
@@ -88,6 +89,7 @@ class MarketSection(Section):
     seed: Natural
     slot_ms: Positive
     paced: bool
+    lockstep: bool
     slots: Natural
     barrier_timeout_s: Seconds
     keyframe_s: Seconds
@@ -176,17 +178,6 @@ class PlannerSection(Section):
     sol: TokenLimitsSection
     usdc: TokenLimitsSection
     risk: RiskSection
-
-
-class ExecutorSection(Section):
-    """The executor."""
-
-    mode: Literal["paper", "localnet", "live"]
-    max_in_flight: Positive
-    paper_landing_slots: Natural
-    paper_seed: Natural
-    paper_drop_ratio: Ratio
-    landing_timeout_s: Seconds
 
 
 class AuditorSection(Section):
@@ -316,6 +307,9 @@ class Config(Section):
     scanner: ScannerSection
     planner: PlannerSection
     executor: ExecutorSection
+    tip: TipSection
+    wallets: WalletsSection
+    block_engine: BlockEngineSection
     auditor: AuditorSection
     permit: PermitSection
     rules: RulesSection

@@ -57,6 +57,8 @@ MESSAGES = {
     "ExecutionPlan": ({}, "planned.plan"),
     "PlanRefusal": ({}, "planned.refusal"),
     "ExecutionResult": ({}, "executed.result"),
+    "ExecutionSubmitted": ({}, "executed.submitted"),
+    "Reconciliation": ({"token": "T"}, "metrics.reconciliation.T"),
     "Quote": ({"pool": "P"}, "market_data.quote.P"),
     "PoolState": ({"pool": "P"}, "market_data.pool_change.P"),
     "PoolQuotes": ({"pool": "P"}, "market_data.pool_quotes.P"),

@@ -17,7 +17,7 @@ from pipeline.claims import Claims
 from pipeline.context import WorkerContext
 from pipeline.errors import UsageFailure
 from pipeline.messages import ExecutionPlan, ExecutionResult, PoolState, SlotUpdate
-from pipeline.sections import ExecutorSection
+from pipeline.sections.trading import ExecutorSection
 from workers.executor.execution import Execution, Ports
 
 DURABLE = "executor"
