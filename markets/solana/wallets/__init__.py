@@ -1,0 +1,1 @@
+"""Wallets: keys, where they come from, and the lanes they trade in."""
