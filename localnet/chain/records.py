@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from solders.transaction import VersionedTransaction
-from solders.transaction_status import InnerInstruction
+from solders.transaction_metadata import InnerInstruction
 
 from localnet.chain_view import ChainAccount
 
