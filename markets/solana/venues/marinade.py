@@ -35,6 +35,8 @@ PROTOCOL = Protocol.MARINADE
 PROGRAM = "MarBmsSgKXdrN1egZf5sqe1TMai9K1rChYNDJgjq7aD"
 PROGRAMS = (PROGRAM,)
 REFRESH = Refresh.STAKE
+ENFORCES_MINIMUM = False
+NATIVE_SOL = True
 
 _STATE = discriminator("State", "account")
 _SIZE = 609

@@ -156,6 +156,14 @@ class Venue(Interface):
     def REFRESH(self) -> Refresh:  # noqa: N802  a constant of the module
         """Return how its pools move."""
 
+    @property
+    def ENFORCES_MINIMUM(self) -> bool:  # noqa: N802  a constant of the module
+        """Tell whether a swap can be given a least output, under which it fails."""
+
+    @property
+    def NATIVE_SOL(self) -> bool:  # noqa: N802  a constant of the module
+        """Tell whether SOL is taken from the user and given to them as lamports, not as wrapped SOL."""
+
     def discovery_filters(self, mint_a: str, mint_b: str) -> tuple[Filters, ...]:
         """Return the questions whose answers together are all pools of two mints, whatever their order."""
 
@@ -191,10 +199,16 @@ def address_at(data: bytes, offset: int) -> str:
     """Return the address at an offset."""
     if len(data) < offset + 32:
         raise BadAccount("short_data", f"an address is wanted at offset {offset}, the account has {len(data)} bytes")
-    address: str = base58.b58encode(data[offset : offset + 32]).decode()
+    return _encoded(data[offset : offset + 32])
+
+
+@lru_cache(maxsize=65_536)
+def _encoded(raw: bytes) -> str:
+    address: str = base58.b58encode(raw).decode()
     return address
 
 
+@lru_cache(maxsize=65_536)
 def key(address: str) -> bytes:
     """Return an address as its 32 bytes."""
     raw: bytes = base58.b58decode(address)

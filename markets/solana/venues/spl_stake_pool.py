@@ -41,6 +41,8 @@ PROGRAMS = (
     "SPMBzsVUuoHA4Jm6KunbsotaahvVikZs1JyTW6iJvbn",
 )
 REFRESH = Refresh.STAKE
+ENFORCES_MINIMUM = True
+NATIVE_SOL = True
 
 _POOL = b"\x01"
 # What is fixed in the layout ends with the fee of an epoch; options follow.

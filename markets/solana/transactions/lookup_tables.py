@@ -1,0 +1,109 @@
+"""Address lookup tables: reading them, choosing among them, creating and filling them.
+
+A table names up to 256 addresses; a transaction names an address in it by one byte instead of 32. Layout: the address
+lookup table program's public source (anza-xyz/agave, sdk/program/src/address_lookup_table/state.rs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from solders.address_lookup_table_account import ID, AddressLookupTable, AddressLookupTableAccount
+from solders.instruction import Instruction
+from solders.pubkey import Pubkey
+from solders.system_program import (
+    CreateLookupTableParams,
+    ExtendLookupTableParams,
+    create_lookup_table,
+    extend_lookup_table,
+)
+
+from markets.solana.transactions.keys import pubkey
+from markets.solana.venues.shape import BadAccount, Filters, Memcmp, key
+
+TABLE_PROGRAM = str(ID)
+TABLE_MAX = 256
+EXTEND_MAX = 30
+"""Addresses added by one transaction: more would not fit into it."""
+_NEVER = 2**64 - 1
+_INITIALIZED, _AUTHORITY, _ADDRESSES = b"\x01\x00\x00\x00", 21, 56
+
+
+def parse_table(address: str, owner: str, data: bytes, slot: int | None = None) -> AddressLookupTableAccount:
+    """Return a table as transactions are compiled with it.
+
+    Where `slot` is given, addresses that were added in it or later are left out: they can be used from the next on.
+
+    Raises:
+        BadAccount: `wrong_owner`, `wrong_discriminator`, or `deactivated`.
+    """
+    if owner != TABLE_PROGRAM:
+        raise BadAccount("wrong_owner", f"{address} is owned by {owner}, not by the lookup table program")
+    if data[:4] != _INITIALIZED or len(data) < _ADDRESSES or (len(data) - _ADDRESSES) % 32:
+        raise BadAccount("wrong_discriminator", f"{address} is no lookup table")
+    try:
+        table = AddressLookupTable.deserialize(data)
+    except ValueError as error:
+        raise BadAccount("wrong_discriminator", f"{address} is no lookup table: {error}") from error
+    if table.meta.deactivation_slot != _NEVER:
+        raise BadAccount("deactivated", f"lookup table {address} was deactivated")
+    addresses = list(table.addresses)
+    if slot is not None and table.meta.last_extended_slot >= slot:
+        addresses = addresses[: table.meta.last_extended_slot_start_index]
+    return AddressLookupTableAccount(pubkey(address), addresses)
+
+
+def tables_of(authority: str) -> Filters:
+    """Return the getProgramAccounts question for the tables that an authority may extend."""
+    return Filters((Memcmp(0, _INITIALIZED), Memcmp(_AUTHORITY, b"\x01" + key(authority))))
+
+
+def create_table(authority: str, payer: str, recent_slot: int) -> tuple[Instruction, str]:
+    """Return the instruction that creates an empty table, and the table's address.
+
+    `recent_slot` must be among the slot hashes that the chain still holds: the last 512.
+    """
+    made, address = create_lookup_table(
+        CreateLookupTableParams(
+            authority_address=pubkey(authority), payer_address=pubkey(payer), recent_slot=recent_slot
+        )
+    )
+    return made, str(address)
+
+
+def extend_table(table: str, authority: str, payer: str, addresses: Sequence[str]) -> list[Instruction]:
+    """Return the instructions that add addresses, each to be sent in a transaction of its own and in this order.
+
+    Raises:
+        ValueError: if they are more than a table holds.
+    """
+    if len(addresses) > TABLE_MAX:
+        raise ValueError(f"a lookup table holds {TABLE_MAX} addresses, not {len(addresses)}")
+    return [
+        extend_lookup_table(
+            ExtendLookupTableParams(
+                payer_address=pubkey(payer),
+                lookup_table_address=pubkey(table),
+                authority_address=pubkey(authority),
+                new_addresses=[pubkey(address) for address in addresses[start : start + EXTEND_MAX]],
+            )
+        )
+        for start in range(0, len(addresses), EXTEND_MAX)
+    ]
+
+
+def chosen(tables: Iterable[AddressLookupTableAccount], keys: Collection[Pubkey]) -> list[AddressLookupTableAccount]:
+    """Return the tables worth naming for these keys, the most useful first.
+
+    Naming a table costs 34 bytes and an address in it one, an address beside it 32: it pays from the second key on.
+    """
+    rest = set(keys)
+    left = [(table, rest.intersection(table.addresses)) for table in tables]
+    found: list[AddressLookupTableAccount] = []
+    while left:
+        table, covered = max(left, key=lambda one: len(one[1]))
+        if len(covered) < 2:
+            break
+        found.append(table)
+        left = [(other, others - covered) for other, others in left if other is not table]
+    return found
