@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from markets.costs import Costs
 from markets.pool_states import PoolStates
 from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT, USDC_MINT
-from markets.venue import Dropped, Filled, Landing, NeverBegun, Recovery, Reverted
+from markets.venue import Dropped, Filled, Landing, NeverBegun, Prepared, Recovery, Reverted
 from pipeline._core import Pool, PoolRefused, QuoteError
 from pipeline.messages import ExecutionPlan, Fill, Mode, PoolState, SlotUpdate
 
@@ -116,17 +117,20 @@ class PaperVenue:
         if self._late or (not left and ticket < self._ticket):
             self._land_when_decided()
 
-    def prepare(self, plan: ExecutionPlan) -> str:
-        """Return the reference of a submission."""
-        return f"paper:{plan.id}"
+    async def prepare(self, plan: ExecutionPlan) -> Prepared:
+        """Return the reference of a submission, at once."""
+        return Prepared(f"paper:{plan.id}")
 
-    def submit(self, plan: ExecutionPlan, reference: str) -> asyncio.Future[Landing]:
+    def submit(self, plan: ExecutionPlan, prepared: Prepared) -> asyncio.Future[Landing]:
         """Queue a plan for its landing slot."""
-        assert reference == self.prepare(plan)
+        assert prepared.reference == f"paper:{plan.id}"
         outcome: asyncio.Future[Landing] = asyncio.get_running_loop().create_future()
         self._submissions[plan.id] = _Submission(plan, outcome, self._monotonic())
         self._late = self._late or plan.slot + self._landing_slots <= self._slot
         return outcome
+
+    def withdraw(self, prepared: Prepared) -> None:
+        """Do nothing: nothing is set aside."""
 
     async def recover(self, plan: ExecutionPlan, reference: str) -> Recovery:
         """Return NeverBegun: a paper submission lives in the memory of its process and ended with it."""
@@ -224,24 +228,25 @@ def fill(
 
     Returns the fills and the pools as they are left, or the leg that could not give its minimum.
     """
+    fees = Costs(plan.base_fee, plan.priority_fee, 0)
     left: dict[str, Pool] = {}
     fills: list[Fill] = []
     amount = plan.amount_in
     for index, leg in enumerate(plan.legs):
         pool = left.get(leg.pool) or pool_of(leg.pool)
         if pool is None:
-            return Reverted(slot, index, f"pool {leg.pool} is not known", sol_price_usd_e6)
+            return Reverted(slot, index, f"pool {leg.pool} is not known", sol_price_usd_e6, fees)
         token_a = pool.token_a
         if {token_a, pool.token_b} != {leg.token_in, leg.token_out} or leg.token_in == leg.token_out:
-            return Reverted(slot, index, f"pool {leg.pool} does not hold the leg's tokens", sol_price_usd_e6)
+            return Reverted(slot, index, f"pool {leg.pool} does not hold the leg's tokens", sol_price_usd_e6, fees)
         try:
             left[leg.pool], quote = pool.swap(leg.token_in == token_a, amount)
         except QuoteError as error:
-            return Reverted(slot, index, str(error), sol_price_usd_e6)
+            return Reverted(slot, index, str(error), sol_price_usd_e6, fees)
         last = index == len(plan.legs) - 1
         least = max(leg.min_amount_out, plan.min_amount_out) if last else leg.min_amount_out
         if quote.amount_out < least:
-            return Reverted(slot, index, f"gives {quote.amount_out}, under the minimum {least}", sol_price_usd_e6)
+            return Reverted(slot, index, f"gives {quote.amount_out}, under the minimum {least}", sol_price_usd_e6, fees)
         fills.append(
             Fill(
                 pool=leg.pool,
@@ -255,4 +260,5 @@ def fill(
             )
         )
         amount = quote.amount_out
-    return Filled(slot, tuple(fills), sol_price_usd_e6), left
+    costs = Costs(plan.base_fee, plan.priority_fee, plan.tip)
+    return Filled(slot, tuple(fills), sol_price_usd_e6, costs), left

@@ -1,17 +1,42 @@
 """What the executor asks of a venue. A mode is an adapter behind this interface, never an `if` in the executor.
 
-A plan is submitted under a reference that is known, and recorded in the plan's claim, before anything begins. Whoever
-finds the claim later can ask the venue by that reference what became of the plan: a crash between the claim and the
-outcome is then a question with an answer, not a guess.
+A plan is prepared first: whatever has to be asked or computed is, and the plan gets a reference that is recorded in its
+claim before anything begins. Whoever finds the claim later can ask the venue by that reference what became of the plan:
+a crash between the claim and the outcome is then a question with an answer, not a guess.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from markets.costs import Costs
+from markets.tokens import SOL_MINT
 from pipeline.messages import ExecutionPlan, Fill, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is known of a plan's transaction, and when each step was done (wall clock, ns); 0 where unknown."""
+
+    signature: str = ""
+    wallet: str = ""
+    last_valid_block_height: int = 0
+    bundle: str = ""
+    simulated_amount_out: int = 0
+    """What the last leg gave in the simulation, base units."""
+    compute_units: int = 0
+    built_ns: int = 0
+    simulated_ns: int = 0
+    submitted_ns: int = 0
+    landed_ns: int = 0
+    resolved: bool = False
+    """True where the outcome was read from the chain by another process than the one that submitted."""
+
+
+NO_TRACE = Trace()
+"""Of a venue that sends nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +46,9 @@ class Filled:
     slot: int
     fills: tuple[Fill, ...]
     sol_price_usd_e6: int
+    costs: Costs
+    """What was really paid."""
+    trace: Trace = NO_TRACE
 
     @property
     def amount_out(self) -> int:
@@ -30,23 +58,67 @@ class Filled:
 
 @dataclass(frozen=True, slots=True)
 class Reverted:
-    """A leg could not give its minimum: every leg undone, the network's fees paid, the tip not."""
+    """A leg could not give its minimum, or the transaction failed otherwise: every leg undone, the tip not paid."""
 
     slot: int
     leg: int
+    """Index of the leg that failed; -1 where it was none of them."""
     cause: str
     sol_price_usd_e6: int
+    costs: Costs
+    """What was really paid: the network's fees."""
+    trace: Trace = NO_TRACE
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Submitted and never landed; nothing paid."""
+    """Submitted and never landed, and cannot any more; nothing paid."""
 
     slot: int
     cause: str
+    trace: Trace = NO_TRACE
 
 
-Landing = Filled | Reverted | Dropped
+@dataclass(frozen=True, slots=True)
+class RanOut:
+    """Did not land while its blockhash was valid, and cannot any more; nothing paid."""
+
+    slot: int
+    cause: str
+    trace: Trace = NO_TRACE
+
+
+Landing = Filled | Reverted | Dropped | RanOut
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedBySimulation:
+    """The transaction would fail, or give too little; nothing sent."""
+
+    slot: int
+    reason: str
+    trace: Trace = NO_TRACE
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedByWallet:
+    """No transaction was made: nobody could pay for it, or it would not pay; nothing sent."""
+
+    slot: int
+    reason: str
+    trace: Trace = NO_TRACE
+
+
+NotPrepared = RefusedBySimulation | RefusedByWallet
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan that is ready to be submitted. Venues keep what they need beside these."""
+
+    reference: str
+    """Names the submission, to this venue in any process."""
+    trace: Trace = field(default=NO_TRACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +131,18 @@ class Undecided:
     """The submission may still land: ask again."""
 
     after_s: float
+    trace: Trace = NO_TRACE
 
 
 Recovery = Landing | NeverBegun | Undecided
+
+
+def in_token(plan: ExecutionPlan, lamports: int) -> int:
+    """Return lamports in base units of the plan's token at the plan's own price of SOL, rounded up: against us."""
+    planned = plan.base_fee + plan.priority_fee + plan.tip
+    if plan.token == SOL_MINT:
+        return lamports
+    return -(-plan.cost * lamports // planned) if planned else 0
 
 
 class Venue(Protocol):
@@ -83,11 +164,14 @@ class Venue(Protocol):
     def decided(self, ticket: int) -> None:
         """Note that the plan of a ticket was submitted, or never will be."""
 
-    def prepare(self, plan: ExecutionPlan) -> str:
-        """Return the reference under which the plan will be submitted. Nothing begins."""
+    async def prepare(self, plan: ExecutionPlan) -> Prepared | NotPrepared:
+        """Do everything that comes before the claim, or say why the plan ends here. Nothing begins."""
 
-    def submit(self, plan: ExecutionPlan, reference: str) -> asyncio.Future[Landing]:
+    def submit(self, plan: ExecutionPlan, prepared: Prepared) -> asyncio.Future[Landing]:
         """Begin. Synchronous, so that nothing stands between the gate and the effect; the future tells the outcome."""
+
+    def withdraw(self, prepared: Prepared) -> None:
+        """Give back what was set aside for a plan that will not be submitted."""
 
     async def recover(self, plan: ExecutionPlan, reference: str) -> Recovery:
         """Tell what became of a submission that another process may have begun."""

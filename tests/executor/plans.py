@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from markets.costs import Costs
 from markets.tokens import SOL_MINT
-from markets.venue import Filled, Landing, NeverBegun, Recovery, Undecided
+from markets.venue import (
+    NO_TRACE,
+    Filled,
+    Landing,
+    NeverBegun,
+    NotPrepared,
+    Prepared,
+    Recovery,
+    Trace,
+    Undecided,
+)
 from pipeline.claims import Claim
 from pipeline.ids import deterministic_id
 from pipeline.messages import ExecutionPlan, ExecutionResult, Fill, Leg, Mode, Protocol
@@ -76,6 +88,7 @@ class Bucket:
     revision: int = 0
     lose: list[str] = field(default_factory=list)
     writes: int = 0
+    written: Callable[[], object] = lambda: None
 
     async def create(self, key: str, value: bytes) -> int | None:
         self._lost("before create")
@@ -97,6 +110,7 @@ class Bucket:
         self.revision += 1
         self.writes += 1
         self.entries[key] = Claim(value, self.revision)
+        self.written()
         self._lost(f"after {what}")
         return self.revision
 
@@ -139,7 +153,10 @@ class FakeVenue:
     mode: Mode = Mode.PAPER
     slot: int = 10
     now_ns: int = START_NS + 10 * SLOT_NS
+    refusal: NotPrepared | None = None
+    prepared: list[str] = field(default_factory=list)
     submitted: list[str] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
     open_tickets: int = 0
 
     def announce(self, plan: ExecutionPlan) -> int:
@@ -149,10 +166,18 @@ class FakeVenue:
     def decided(self, ticket: int) -> None:
         self.open_tickets -= 1
 
-    def prepare(self, plan: ExecutionPlan) -> str:
-        return f"tx-{plan.id}"
+    async def prepare(self, plan: ExecutionPlan) -> Prepared | NotPrepared:
+        self.prepared.append(plan.id)
+        if self.refusal is not None:
+            return self.refusal
+        trace = Trace(signature=f"sig-{plan.id}", wallet="wallet", last_valid_block_height=160)
+        return Prepared(f"tx-{plan.id}", trace if self.chain is not None else NO_TRACE)
 
-    def submit(self, plan: ExecutionPlan, reference: str) -> asyncio.Future[Landing]:
+    def withdraw(self, prepared: Prepared) -> None:
+        self.withdrawn.append(prepared.reference)
+
+    def submit(self, plan: ExecutionPlan, prepared: Prepared) -> asyncio.Future[Landing]:
+        reference = prepared.reference
         self.submitted.append(plan.id)
         landing = filled(plan)
         if self.chain is not None:
@@ -165,7 +190,7 @@ class FakeVenue:
     async def recover(self, plan: ExecutionPlan, reference: str) -> Recovery:
         if self.undecided:
             self.undecided -= 1
-            return Undecided(0.0)
+            return Undecided(0.0, Trace(signature=f"sig-{plan.id}"))
         if self.chain is None:
             return NeverBegun()
         return self.chain.landed.get(reference, NeverBegun())
@@ -187,4 +212,4 @@ def filled(plan: ExecutionPlan, *, slot: int = 11, extra: int = 5_000_000) -> Fi
         )
         for index, leg in enumerate(plan.legs)
     )
-    return Filled(slot, fills, 150_000_000)
+    return Filled(slot, fills, 150_000_000, Costs(plan.base_fee, plan.priority_fee, plan.tip))

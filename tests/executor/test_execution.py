@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import workers.executor.execution as module
 from markets.tokens import SOL_MINT
+from markets.venue import NotPrepared, RefusedBySimulation, RefusedByWallet, Trace
 from pipeline.bus import Reject, Retry
-from pipeline.messages import ExecutionStatus, Mode, PermitState, decode
+from pipeline.messages import ExecutionStatus, ExecutionSubmitted, Mode, PermitState, decode
 from pipeline.permit import Allowed, Refused, RefusedBy
 from workers.executor.claim import Claimed, InvalidClaim, Settled, decode_claim, encode_claim
 from workers.executor.execution import Execution, Ports
@@ -20,7 +21,7 @@ from workers.executor.result import result_id
 
 from .plans import JITO, SLOT_NS, START_NS, Bucket, Chain, FakeVenue, Stream, a_plan
 
-STEPS = ("received", "claimed", "gated", "submitted", "landed", "settled", "published")
+STEPS = ("received", "prepared", "claimed", "gated", "submitted", "landed", "settled", "published")
 
 
 class Died(BaseException):
@@ -35,6 +36,7 @@ class World:
         self.chain = Chain() if real_venue else None
         self.verdict: Allowed | Refused = Allowed(7, PermitState.ACTIVE)
         self.known = False
+        self.told: list[ExecutionSubmitted] = []
         self.lives = 0
         self.start()
 
@@ -46,6 +48,7 @@ class World:
             claims=self.bucket,
             gate=lambda: self.verdict,
             publish=self.stream.publish,
+            submitted=self.told.append,
             stored=self._stored,
             wall_ns=lambda: 1_000,
         )
@@ -54,8 +57,8 @@ class World:
     async def _stored(self, result: Any, settled_ns: int) -> bool:
         return self.known and result.id in self.stream.results
 
-    async def deliver(self, plan: Any) -> None:
-        await self.execution.take(plan, 500)
+    async def deliver(self, plan: Any, *, again: bool = False) -> None:
+        await self.execution.take(plan, 500, again=again)
 
 
 async def test_a_plan_becomes_one_result() -> None:
@@ -99,6 +102,64 @@ async def test_refused_at_the_gate() -> None:
     assert (world.venue.submitted, world.venue.open_tickets) == ([], 0)
 
 
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        (RefusedBySimulation(10, "slippage", Trace(built_ns=7)), ExecutionStatus.REFUSED_BY_SIMULATION),
+        (RefusedByWallet(10, "no lane"), ExecutionStatus.REFUSED_BY_WALLET),
+    ],
+)
+@pytest.mark.parametrize("step", ["", "prepared", "settled", "published"])
+async def test_a_refusal_before_the_claim_is_the_result(
+    refusal: NotPrepared, status: ExecutionStatus, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, plan = World(real_venue=True), a_plan()
+    world.venue.refusal = refusal
+    died = False
+
+    def crashpoint(name: str) -> None:
+        nonlocal died
+        if name == step and not died:
+            died = True
+            raise Died
+
+    monkeypatch.setattr(module, "crashpoint", crashpoint)
+    if step:
+        with pytest.raises(Died):
+            await world.deliver(plan)
+        world.start()
+        world.venue.refusal = refusal
+    await world.deliver(plan, again=bool(step))
+    await world.deliver(plan, again=True)
+    [result] = world.stream.results.values()
+    assert (result.status, result.detail, result.net_profit) == (status, refusal.reason, 0)
+    assert (result.built_ns, result.signature, result.gated_ns) == (refusal.trace.built_ns, "", 0)
+    assert (world.venue.submitted, world.told, world.venue.open_tickets) == ([], [], 0)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_is_not_submitted_is_given_back(late: bool) -> None:
+    world, plan = World(real_venue=True), a_plan()
+    if late:
+        world.bucket.written = lambda: setattr(world.venue, "now_ns", plan.expires_ns + 1)
+    else:
+        world.verdict = Refused(RefusedBy.HALTED, "by a test", PermitState.HALTED, 9)
+    await world.deliver(plan)
+    [result] = world.stream.results.values()
+    assert result.status == (ExecutionStatus.EXPIRED if late else ExecutionStatus.REFUSED_BY_GATE)
+    assert (world.venue.withdrawn, world.venue.submitted, world.told) == ([f"tx-{plan.id}"], [], [])
+
+
+async def test_a_submission_is_told_with_its_transaction() -> None:
+    world, plan = World(real_venue=True), a_plan()
+    await world.deliver(plan)
+    [told] = world.told
+    assert (told.plan_id, told.correlation_id, told.causation_id) == (plan.id, plan.correlation_id, plan.id)
+    assert (told.signature, told.wallet, told.last_valid_block_height) == (f"sig-{plan.id}", "wallet", 160)
+    assert (told.token, told.slot, told.mode, told.created_ns) == (SOL_MINT, 10, Mode.PAPER, 1_000)
+    assert decode(told.encode()) == told
+
+
 @pytest.mark.parametrize("real_venue", [False, True])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("lives", [1, 2])
@@ -122,13 +183,13 @@ async def test_death_at_any_step(step: str, real_venue: bool, lives: int, monkey
     await world.deliver(plan)
     await world.deliver(plan)
     [result] = world.stream.results.values()
-    begun = {"received", "submitted", "landed", "settled", "published"}
+    begun = {"received", "prepared", "submitted", "landed", "settled", "published"}
     if world.chain is not None:
         assert sum(world.chain.begun.values()) == (0 if result.status == ExecutionStatus.ABANDONED else 1)
         assert (result.status == ExecutionStatus.FILLED) == (step in begun)
     else:
         # A paper effect exists from the moment it is recorded, and not before.
-        kept = {"received", "settled", "published"}
+        kept = {"received", "prepared", "settled", "published"}
         assert result.status == (ExecutionStatus.FILLED if step in kept else ExecutionStatus.ABANDONED)
     if result.status == ExecutionStatus.ABANDONED:
         assert (result.net_profit, result.cost, len(result.fills)) == (0, 0, 0)
@@ -212,11 +273,11 @@ async def test_what_may_still_land_is_asked_again() -> None:
     world, plan = World(real_venue=True), a_plan()
     claimed = Claimed("another", f"tx-{plan.id}", 1, 400, 450)
     await world.bucket.create(plan.id, encode_claim(claimed))
-    world.venue.undecided = 1
-    with pytest.raises(Retry):
-        await world.deliver(plan)
-    assert not world.stream.results
-    await world.deliver(plan)
+    world.venue.undecided = 2
+    await world.deliver(plan, again=True)
+    assert (world.venue.undecided, world.venue.prepared) == (0, [])
+    assert [message.signature for message in world.told] == [f"sig-{plan.id}"] * 2
+    assert len({message.id for message in world.told}) == 1
     [result] = world.stream.results.values()
     assert (result.status, result.received_ns, result.claimed_ns) == (ExecutionStatus.ABANDONED, 400, 450)
     assert "another" in result.detail

@@ -20,7 +20,7 @@ from .pools import CHEAP, DEAR, gap, slot_update
 
 pytestmark = pytest.mark.integration
 
-STEPS = ("received", "claimed", "gated", "submitted", "landed", "settled", "published")
+STEPS = ("received", "prepared", "claimed", "gated", "submitted", "landed", "settled", "published")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_killed_at_any_step_and_started_again(stage: Stage, bus: Bus, step
     [result] = await settled(stage, bus, 1, 11)
     await eventually(lambda: _none_left(bus), what="acknowledgement", logs=stage.logs)
     assert await results(bus) == [result]
-    kept = {"received", "settled", "published"}
+    kept = {"received", "prepared", "settled", "published"}
     assert result.status == (ExecutionStatus.FILLED if step in kept else ExecutionStatus.ABANDONED)
     held = await (await Claims.open(bus)).get(plan.id)
     assert held is not None

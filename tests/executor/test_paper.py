@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from markets.costs import Costs
 from markets.paper import PaperVenue, dropped, fill
 from markets.pool_states import PoolStates
-from markets.venue import Dropped, Filled, Landing, NeverBegun, Reverted
+from markets.tokens import USDC_MINT
+from markets.venue import Dropped, Filled, Landing, NeverBegun, Prepared, Reverted
 from pipeline._core import Pool
 from pipeline.messages import ExecutionPlan, ExecutionStatus, Mode
 from workers.executor.result import Stamps, result_of
@@ -35,9 +37,13 @@ def a_venue(bps: int = 200, **changes: Any) -> PaperVenue:
     return venue
 
 
+def ready(plan: ExecutionPlan) -> Prepared:
+    return Prepared(f"paper:{plan.id}")
+
+
 def submit(venue: PaperVenue, plan: ExecutionPlan) -> asyncio.Future[Landing]:
     ticket = venue.announce(plan)
-    landing = venue.submit(plan, venue.prepare(plan))
+    landing = venue.submit(plan, ready(plan))
     venue.decided(ticket)
     return landing
 
@@ -62,6 +68,7 @@ async def test_a_plan_lands_one_slot_later() -> None:
 
 async def test_the_states_of_the_landing_slot_count() -> None:
     venue = a_venue()
+    assert await venue.prepare(a_plan()) == ready(a_plan())
     landing = submit(venue, a_plan())
     venue.take_pool(pool_state(CHEAP, (DEEP, DEEP), slot=11))
     assert not landing.done()
@@ -74,13 +81,21 @@ async def test_the_states_of_the_landing_slot_count() -> None:
 
 async def test_a_revert_pays_fees_but_no_tip() -> None:
     plan = a_plan()
-    result = result_of(plan, Reverted(11, 1, "no", 150_000_000), STAMPS, mode=Mode.PAPER, producer="executor")
+    result = result_of(
+        plan, Reverted(11, 1, "no", 150_000_000, Costs(5_000, 1_000, 0)), STAMPS, mode=Mode.PAPER, producer="executor"
+    )
     assert (result.status, result.detail) == (ExecutionStatus.REVERTED, "leg 1: no")
     assert (result.base_fee, result.priority_fee, result.tip) == (5_000, 1_000, 0)
     assert (result.cost, result.net_profit, result.gross_profit) == (6_000, -6_000, 0)
     assert not result.fills
     # In another token the fees' share of the plan's cost, rounded up.
-    usdc = result_of(plan.replace(cost=15_901), Reverted(1, 0, "", 0), STAMPS, mode=Mode.PAPER, producer="executor")
+    usdc = result_of(
+        plan.replace(token=USDC_MINT, cost=15_901),
+        Reverted(1, 0, "", 0, Costs(5_000, 1_000, 0)),
+        STAMPS,
+        mode=Mode.PAPER,
+        producer="executor",
+    )
     assert usdc.cost == 901
 
 
@@ -122,7 +137,7 @@ async def test_a_slot_waits_for_the_claims_of_the_plans_before_it() -> None:
     landing_late = submit(venue, late)
     venue.take_slot(slot_update(11))
     assert not landing_late.done()
-    landing_early = venue.submit(early, venue.prepare(early))
+    landing_early = venue.submit(early, ready(early))
     venue.decided(ticket)
     assert landing_late.done()
     assert landing_early.done()

@@ -1,6 +1,6 @@
 """From a plan to its one result, so that death at any instruction neither repeats the effect nor loses the result.
 
-    receive -> claim -> deadline, gate -> submit -> land -> settle the claim -> publish -> acknowledge
+    receive -> prepare -> claim -> deadline, gate -> submit -> land -> settle the claim -> publish -> acknowledge
 
 What is found after a crash, and what is done:
 
@@ -10,25 +10,41 @@ What is found after a crash, and what is done:
   claim is settled by compare-and-set, so the other one, should it live, publishes our result and not one of its own.
 - Settled: publish those bytes unless they are in the stream.
 
-Between the gate and the submission nothing is awaited.
+A plan that ends before anything could begin is settled by the very write that claims it. Between the gate and the
+submission nothing is awaited.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
-from markets.venue import NeverBegun, Undecided, Venue
+from markets.venue import NeverBegun, Prepared, Trace, Undecided, Venue
 from pipeline.bus import Reject, Retry
 from pipeline.claims import Claim as Held
 from pipeline.crashpoint import crashpoint
-from pipeline.messages import ExecutionPlan, ExecutionResult, InvalidMessage, decode, enum_name
+from pipeline.messages import (
+    ExecutionPlan,
+    ExecutionResult,
+    ExecutionSubmitted,
+    InvalidMessage,
+    decode,
+    enum_name,
+)
 from pipeline.permit import Allowed, Refused
 from workers.executor.claim import Claimed, InvalidClaim, Settled, decode_claim, encode_claim
-from workers.executor.result import Abandoned, Ending, Expired, RefusedByGate, Stamps, result_of
+from workers.executor.result import (
+    Abandoned,
+    Ending,
+    Expired,
+    RefusedByGate,
+    Stamps,
+    result_of,
+    submitted_of,
+)
 
 _SETTLE_TRIES = 5
 
@@ -53,6 +69,8 @@ class Ports:
     claims: Claims
     gate: Callable[[], Allowed | Refused]
     publish: Callable[[ExecutionResult], Awaitable[object]]
+    # Tell which transaction belongs to a plan, without waiting for it to be stored.
+    submitted: Callable[[ExecutionSubmitted], object]
     # Whether a result settled at that time stands in EXECUTED already.
     stored: Callable[[ExecutionResult, int], Awaitable[bool]]
     wall_ns: Callable[[], int]
@@ -67,6 +85,8 @@ class Execution:
         self._ports = ports
         self._producer = producer
         self._owner = owner
+        # What was made for a plan that is not settled: it comes again, and must not become a second transaction.
+        self._prepared: dict[str, Prepared] = {}
         # Submissions and results whose settling is not confirmed: the plan comes again, its effect must not.
         self._submitted: set[str] = set()
         self._unsettled: dict[str, ExecutionResult] = {}
@@ -79,10 +99,13 @@ class Execution:
         """Return how many plans are on their way."""
         return self._running
 
-    def take(self, plan: ExecutionPlan, received_ns: int) -> asyncio.Future[None]:
-        """Take a plan in its order of arrival; the future is done when its result is stored."""
+    def take(self, plan: ExecutionPlan, received_ns: int, *, again: bool = False) -> asyncio.Future[None]:
+        """Take a plan in its order of arrival; the future is done when its result is stored.
+
+        `again` tells that it was delivered before, perhaps to another process.
+        """
         check_plan(plan, self._venue)
-        return asyncio.ensure_future(self._run(plan, received_ns, self._venue.announce(plan)))
+        return asyncio.ensure_future(self._run(plan, received_ns, self._venue.announce(plan), again=again))
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is on its way."""
@@ -92,28 +115,38 @@ class Execution:
             return False
         return True
 
-    async def _run(self, plan: ExecutionPlan, received_ns: int, ticket: int) -> None:
+    async def _run(self, plan: ExecutionPlan, received_ns: int, ticket: int, *, again: bool) -> None:
         self._running += 1
         self._idle.clear()
         try:
-            await self._execute(plan, received_ns, ticket)
+            await self._execute(plan, received_ns, ticket, again=again)
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
 
-    async def _execute(self, plan: ExecutionPlan, received_ns: int, ticket: int) -> None:
+    async def _execute(self, plan: ExecutionPlan, received_ns: int, ticket: int, *, again: bool) -> None:
         undecided = True
         try:
             crashpoint("received")
-            reference = self._venue.prepare(plan)
+            if again and plan.id not in self._prepared and await self._ports.claims.get(plan.id) is not None:
+                # Whoever claimed it has its transaction: nothing is made, only found out.
+                await self._taken(plan)
+                return
+            ready = await self._ready(plan)
+            crashpoint("prepared")
             stamps = Stamps(received_ns, self._ports.wall_ns())
-            claimed = Claimed(self._owner, reference, stamps.attempt, received_ns, stamps.claimed_ns)
+            if not isinstance(ready, Prepared):
+                await self._end(plan, ready, stamps)
+                return
+            claimed = Claimed(self._owner, ready.reference, stamps.attempt, received_ns, stamps.claimed_ns)
             revision = await self._ports.claims.create(plan.id, encode_claim(claimed))
             crashpoint("claimed")
             if revision is None:
                 found = await self._found(plan)
                 if found is None:
+                    self._venue.withdraw(ready)
+                    self._forget(plan)
                     return
                 revision, stamps = found
             else:
@@ -124,7 +157,7 @@ class Execution:
                     # Submitted here, and its outcome was lost to an error: only the venue knows.
                     await self._recover(plan, claimed, revision, stamps)
                     return
-                begun = self._begin(plan, reference, stamps)
+                begun = self._begin(plan, ready, stamps)
                 self._venue.decided(ticket)
                 undecided = False
                 result = await begun
@@ -135,20 +168,62 @@ class Execution:
                 self._venue.decided(ticket)
         await self._settle(plan, result, revision)
 
-    def _begin(self, plan: ExecutionPlan, reference: str, stamps: Stamps) -> Awaitable[ExecutionResult]:
+    async def _ready(self, plan: ExecutionPlan) -> Prepared | Ending:
+        """Return what was prepared for the plan, now or before, or how it ends without."""
+        held = self._prepared.get(plan.id)
+        if held is not None:
+            return held
+        late_ns = self._venue.now_ns - plan.expires_ns
+        if late_ns > 0:
+            return Expired(self._venue.slot, late_ns)
+        ready = await self._venue.prepare(plan)
+        if isinstance(ready, Prepared):
+            self._prepared[plan.id] = ready
+        return ready
+
+    def _begin(self, plan: ExecutionPlan, ready: Prepared, stamps: Stamps) -> Awaitable[ExecutionResult]:
         """Pass the deadline and the gate, and submit: in one go, without the event loop in between."""
         late_ns = self._venue.now_ns - plan.expires_ns
         if late_ns > 0:
-            return self._ended(plan, Expired(self._venue.slot, late_ns), stamps)
+            self._venue.withdraw(ready)
+            return self._ended(plan, Expired(self._venue.slot, late_ns, ready.trace), stamps)
         verdict = self._ports.gate()
         stamps.gated_ns, stamps.permit_epoch = self._ports.wall_ns(), verdict.epoch
         if isinstance(verdict, Refused):
-            return self._ended(plan, RefusedByGate(self._venue.slot, f"{verdict.reason}: {verdict.detail}"), stamps)
+            self._venue.withdraw(ready)
+            reason = f"{verdict.reason}: {verdict.detail}"
+            return self._ended(plan, RefusedByGate(self._venue.slot, reason, ready.trace), stamps)
         crashpoint("gated")
-        landing = self._venue.submit(plan, reference)
+        landing = self._venue.submit(plan, ready)
         self._submitted.add(plan.id)
         crashpoint("submitted")
+        self._tell_submitted(plan, ready.trace)
         return self._landed(plan, landing, stamps)
+
+    def _tell_submitted(self, plan: ExecutionPlan, trace: Trace) -> None:
+        """Tell which transaction belongs to the plan, where it is one."""
+        if not trace.signature:
+            return
+        sent = replace(trace, submitted_ns=trace.submitted_ns or self._ports.wall_ns())
+        self._ports.submitted(
+            submitted_of(plan, sent, mode=self._venue.mode, producer=self._producer, slot=self._venue.slot)
+        )
+
+    async def _end(self, plan: ExecutionPlan, ending: Ending, stamps: Stamps) -> None:
+        """Claim and settle a plan at once that ended before anything could begin."""
+        result = self._result(plan, ending, stamps)
+        settled = Settled(self._owner, self._ports.wall_ns(), result.encode())
+        if await self._ports.claims.create(plan.id, encode_claim(settled)) is None:
+            await self._taken(plan)
+            return
+        crashpoint("settled")
+        await self._ports.publish(result)
+        crashpoint("published")
+
+    async def _taken(self, plan: ExecutionPlan) -> None:
+        """Bring a plan that is claimed to its end without anything of ours."""
+        if await self._found(plan) is not None:
+            raise Retry(f"plan {plan.id} was claimed here, and what was made for it is not known any more")
 
     async def _ended(self, plan: ExecutionPlan, ending: Ending, stamps: Stamps) -> ExecutionResult:
         return self._result(plan, ending, stamps)
@@ -207,9 +282,10 @@ class Execution:
 
     async def _recover(self, plan: ExecutionPlan, claim: Claimed, revision: int, stamps: Stamps) -> bool:
         """Settle the claim of an executor that is gone; return False where it was settled meanwhile."""
-        outcome = await self._venue.recover(plan, claim.reference)
-        if isinstance(outcome, Undecided):
-            raise Retry(f"plan {plan.id} may still land", outcome.after_s)
+        while isinstance(outcome := await self._venue.recover(plan, claim.reference), Undecided):
+            # The one that submitted it may not have come to say so.
+            self._tell_submitted(plan, outcome.trace)
+            await asyncio.sleep(outcome.after_s)
         ending: Ending = Abandoned(self._venue.slot, claim.owner) if isinstance(outcome, NeverBegun) else outcome
         result = self._result(plan, ending, stamps)
         settled = Settled(self._owner, self._ports.wall_ns(), result.encode())
@@ -221,6 +297,7 @@ class Execution:
         return True
 
     def _forget(self, plan: ExecutionPlan) -> None:
+        self._prepared.pop(plan.id, None)
         self._unsettled.pop(plan.id, None)
         self._submitted.discard(plan.id)
 

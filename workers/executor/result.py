@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from markets.venue import Dropped, Filled, Landing, Reverted
+from markets.costs import Costs
+from markets.venue import (
+    NO_TRACE,
+    Dropped,
+    Filled,
+    Landing,
+    NotPrepared,
+    RanOut,
+    RefusedBySimulation,
+    RefusedByWallet,
+    Reverted,
+    Trace,
+    in_token,
+)
 from pipeline.ids import deterministic_id
-from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, Mode
+from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, ExecutionSubmitted, Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +28,7 @@ class Expired:
 
     slot: int
     late_ns: int
+    trace: Trace = NO_TRACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +37,7 @@ class RefusedByGate:
 
     slot: int
     reason: str
+    trace: Trace = NO_TRACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +46,10 @@ class Abandoned:
 
     slot: int
     owner: str
+    trace: Trace = NO_TRACE
 
 
-Ending = Landing | Expired | RefusedByGate | Abandoned
+Ending = Landing | NotPrepared | Expired | RefusedByGate | Abandoned
 
 
 @dataclass(slots=True)
@@ -48,14 +64,7 @@ class Stamps:
     permit_epoch: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Paid:
-    amount_in: int = 0
-    amount_out: int = 0
-    base_fee: int = 0
-    priority_fee: int = 0
-    tip: int = 0
-    cost: int = 0
+_NOTHING = Costs(0, 0, 0)
 
 
 def result_id(plan_id: str, attempt: int) -> str:
@@ -66,8 +75,9 @@ def result_id(plan_id: str, attempt: int) -> str:
 def result_of(plan: ExecutionPlan, ending: Ending, stamps: Stamps, *, mode: Mode, producer: str) -> ExecutionResult:
     """Account one ending to the lamport."""
     status, detail = _status(ending)
-    paid = _paid(plan, ending)
-    gross = paid.amount_out - paid.amount_in
+    given, taken = (ending.fills[0].amount_in, ending.amount_out) if isinstance(ending, Filled) else (0, 0)
+    costs = ending.costs if isinstance(ending, Filled | Reverted) else _NOTHING
+    cost, gross, trace = in_token(plan, costs.lamports), taken - given, ending.trace
     return ExecutionResult(
         id=result_id(plan.id, stamps.attempt),
         correlation_id=plan.correlation_id,
@@ -78,14 +88,14 @@ def result_of(plan: ExecutionPlan, ending: Ending, stamps: Stamps, *, mode: Mode
         status=status,
         mode=mode,
         token=plan.token,
-        amount_in=paid.amount_in,
-        amount_out=paid.amount_out,
+        amount_in=given,
+        amount_out=taken,
         gross_profit=gross,
-        base_fee=paid.base_fee,
-        priority_fee=paid.priority_fee,
-        tip=paid.tip,
-        cost=paid.cost,
-        net_profit=gross - paid.cost,
+        base_fee=costs.base_fee,
+        priority_fee=costs.priority_fee,
+        tip=costs.tip,
+        cost=cost,
+        net_profit=gross - cost,
         expected_profit=plan.expected_profit,
         slot=ending.slot,
         received_ns=stamps.received_ns,
@@ -97,6 +107,35 @@ def result_of(plan: ExecutionPlan, ending: Ending, stamps: Stamps, *, mode: Mode
         sol_price_usd_e6=ending.sol_price_usd_e6 if isinstance(ending, Filled | Reverted) else 0,
         detail=detail,
         fills=list(ending.fills) if isinstance(ending, Filled) else [],
+        signature=trace.signature,
+        wallet=trace.wallet,
+        bundle=trace.bundle,
+        last_valid_block_height=trace.last_valid_block_height,
+        simulated_amount_out=trace.simulated_amount_out,
+        compute_units=trace.compute_units,
+        built_ns=trace.built_ns,
+        simulated_ns=trace.simulated_ns,
+        submitted_ns=trace.submitted_ns,
+        landed_ns=trace.landed_ns,
+        resolved=trace.resolved,
+    )
+
+
+def submitted_of(plan: ExecutionPlan, trace: Trace, *, mode: Mode, producer: str, slot: int) -> ExecutionSubmitted:
+    """Return the message that tells which transaction belongs to a plan, the same id whoever publishes it."""
+    return ExecutionSubmitted(
+        id=deterministic_id("submitted", plan.id, 1),
+        correlation_id=plan.correlation_id,
+        causation_id=plan.id,
+        created_ns=trace.submitted_ns,
+        producer=producer,
+        plan_id=plan.id,
+        mode=mode,
+        signature=trace.signature,
+        wallet=trace.wallet,
+        last_valid_block_height=trace.last_valid_block_height,
+        token=plan.token,
+        slot=slot,
     )
 
 
@@ -105,27 +144,18 @@ def _status(ending: Ending) -> tuple[ExecutionStatus, str]:
         case Filled():
             return ExecutionStatus.FILLED, ""
         case Reverted():
-            return ExecutionStatus.REVERTED, f"leg {ending.leg}: {ending.cause}"
+            return ExecutionStatus.REVERTED, f"leg {ending.leg}: {ending.cause}" if ending.leg >= 0 else ending.cause
         case Dropped():
             return ExecutionStatus.DROPPED, ending.cause
+        case RanOut():
+            return ExecutionStatus.EXPIRED, ending.cause
+        case RefusedBySimulation():
+            return ExecutionStatus.REFUSED_BY_SIMULATION, ending.reason
+        case RefusedByWallet():
+            return ExecutionStatus.REFUSED_BY_WALLET, ending.reason
         case Expired():
             return ExecutionStatus.EXPIRED, f"{ending.late_ns} ns of market time past its deadline at the gate"
         case RefusedByGate():
             return ExecutionStatus.REFUSED_BY_GATE, ending.reason
         case Abandoned():
             return ExecutionStatus.ABANDONED, f"claimed by {ending.owner}, which ended before it began"
-
-
-def _paid(plan: ExecutionPlan, ending: Ending) -> _Paid:
-    """Return what changed hands: everything on a fill, the network's fees on a revert, else nothing."""
-    match ending:
-        case Filled():
-            given, taken = ending.fills[0].amount_in, ending.amount_out
-            return _Paid(given, taken, plan.base_fee, plan.priority_fee, plan.tip, plan.cost)
-        case Reverted():
-            fees, total = plan.base_fee + plan.priority_fee, plan.base_fee + plan.priority_fee + plan.tip
-            # The plan's cost in the token, less the tip's share of it, rounded up.
-            cost = -(-plan.cost * fees // total) if total else 0
-            return _Paid(base_fee=plan.base_fee, priority_fee=plan.priority_fee, cost=cost)
-        case _:
-            return _Paid()

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import cast
 
 from markets.paper import PaperVenue
-from pipeline.bus import Bus, Delivery
+from pipeline.bus import Bus, Delivery, Stored
 from pipeline.claims import Claims
 from pipeline.context import WorkerContext
 from pipeline.errors import UsageFailure
-from pipeline.messages import ExecutionPlan, ExecutionResult, PoolState, SlotUpdate
+from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionSubmitted, PoolState, SlotUpdate
 from pipeline.sections.trading import ExecutorSection
 from workers.executor.execution import Execution, Ports
 
@@ -38,17 +38,25 @@ async def run(context: WorkerContext) -> None:
             return False  # not known, and harmless: the server drops a repeat
         return await in_stream(context.bus, result)
 
+    def submitted(message: ExecutionSubmitted) -> None:
+        # The result will name the transaction too; nobody waits for this one.
+        told = asyncio.ensure_future(context.bus.publish(message))
+        telling.add(told)
+        told.add_done_callback(lambda done: _told(context, telling, done))
+
+    telling: set[asyncio.Future[Stored]] = set()
     ports = Ports(
         claims=claims,
         gate=context.gate.check,
         publish=context.bus.publish,
+        submitted=submitted,
         stored=stored,
         wall_ns=context.clock,
     )
     execution = Execution(venue, ports, producer=context.name, owner=owner(context.clock))
 
     def on_plan(plan: ExecutionPlan, delivery: Delivery) -> asyncio.Future[None]:
-        return execution.take(plan, delivery.received_ns)
+        return execution.take(plan, delivery.received_ns, again=delivery.attempt > 1)
 
     await context.bus.consume(
         "PLANNED",
@@ -80,6 +88,12 @@ def paper_venue(settings: ExecutorSection) -> PaperVenue:
         drop_ratio=settings.paper_drop_ratio,
         landing_timeout_s=settings.landing_timeout_s,
     )
+
+
+def _told(context: WorkerContext, telling: set[asyncio.Future[Stored]], told: asyncio.Future[Stored]) -> None:
+    telling.discard(told)
+    if not told.cancelled() and (error := told.exception()) is not None:
+        context.log.warning("a submission could not be told", error=str(error))
 
 
 def owner(clock: Callable[[], int]) -> str:
