@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Literal
 
+from solders.pubkey import Pubkey
+
 from localnet import stake_pools
 from localnet.draws import Draws
 from localnet.layouts import (
@@ -25,8 +27,11 @@ from localnet.layouts import (
 )
 from localnet.stake_pools import Terms
 from markets.solana.pools import RawAccount
+from markets.solana.venues import raydium_amm_v4 as amm_v4_venue
+from markets.solana.venues import raydium_cpmm as cpmm_venue
 from markets.solana.venues import whirlpool as whirlpool_venue
 from markets.tokens import LAMPORTS_PER_SOL, Pair, Registry, Token
+from pipeline.messages import Protocol
 
 # Prices at the start: millionths of a dollar for one SOL, lamports for one whole staked token. Near what the market
 # showed in 2025, simulated all the same.
@@ -51,6 +56,13 @@ ARRAYS_EACH_SIDE = 2
 
 Venue = Literal["whirlpool", "raydium_amm_v4", "raydium_cpmm", "spl_stake_pool", "marinade"]
 STAKING: tuple[Venue, ...] = ("spl_stake_pool", "marinade")
+PROTOCOLS: dict[Venue, Protocol] = {
+    "whirlpool": Protocol.WHIRLPOOL,
+    "raydium_amm_v4": Protocol.RAYDIUM_AMM_V4,
+    "raydium_cpmm": Protocol.RAYDIUM_CPMM,
+    "spl_stake_pool": Protocol.SPL_STAKE_POOL,
+    "marinade": Protocol.MARINADE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +157,10 @@ def _stable_side(pair: Pair) -> Token | None:
 
 def _pool(listing: Listing, index: int, seed: int) -> GenesisPool:
     draws = Draws(seed, "genesis", index)
-    address = simulated_address(seed, listing.venue, listing.pair.name, index)
     # First prices differ by up to 2 bps from pool to pool, depths by up to a fifth.
     nudge = draws.between(-200, 200)
     depth = listing.depth * draws.between(80, 120) // 100
+    address = simulated_address(seed, listing.venue, listing.pair.name, index)
     if listing.venue in STAKING:
         return GenesisPool(address, listing.venue, listing.pair, _staking(replace(listing, depth=depth), address, seed))
     first, second = listing.pair.base, listing.pair.quote
@@ -160,8 +172,13 @@ def _pool(listing: Listing, index: int, seed: int) -> GenesisPool:
         first, second, price = second, first, price[::-1]
     # second per first, nudged.
     ratio = (price[0] * (1_000_000 + nudge), price[1] * 1_000_000)
-    make = _whirlpool if listing.venue == "whirlpool" else _constant_product
-    accounts = make(replace(listing, depth=depth), address, (first, second), ratio)
+    listing = replace(listing, depth=depth)
+    if listing.venue == "whirlpool":
+        place = whirlpool_place(simulated_address(seed, "whirlpools-config"), (first, second), listing.tick_spacing)
+        accounts = _whirlpool(listing, place, (first, second), ratio)
+        address = place.address
+    else:
+        accounts = _constant_product(listing, address, (first, second), ratio)
     return GenesisPool(address, listing.venue, listing.pair, tuple(accounts))
 
 
@@ -186,7 +203,7 @@ def _constant_product(
     else:
         reserve_second = depth * LAMPORTS_PER_SOL
         reserve_first = reserve_second * ratio[1] // ratio[0]
-    authority = simulated_address(listing.venue, "authority")
+    authority = amm_v4_venue.authority() if listing.venue == "raydium_amm_v4" else cpmm_venue.authority()
     vaults = [simulated_address(address, "vault", side) for side in range(2)]
     shares = math.isqrt(reserve_first * reserve_second)
     mints = (first.mint, second.mint)
@@ -209,8 +226,27 @@ class _Position:
     liquidity: int
 
 
-def _whirlpool(listing: Listing, address: str, tokens: tuple[Token, Token], ratio: tuple[int, int]) -> list[Account]:
+@dataclass(frozen=True, slots=True)
+class WhirlpoolPlace:
+    """Where a Whirlpool is: the program signs for its vaults as the address that it derives."""
+
+    address: str
+    bump: int
+    config: str
+
+
+def whirlpool_place(config: str, tokens: tuple[Token, Token], tick_spacing: int) -> WhirlpoolPlace:
+    """Return the address that the program derives for a pool of two tokens, sorted by their mints' bytes."""
+    seeds = [b"whirlpool", key(config), key(tokens[0].mint), key(tokens[1].mint), tick_spacing.to_bytes(2, "little")]
+    found, bump = Pubkey.find_program_address(seeds, Pubkey.from_string(whirlpool_venue.PROGRAM))
+    return WhirlpoolPlace(str(found), bump, config)
+
+
+def _whirlpool(
+    listing: Listing, place: WhirlpoolPlace, tokens: tuple[Token, Token], ratio: tuple[int, int]
+) -> list[Account]:
     first, second = tokens
+    address = place.address
     spacing = listing.tick_spacing
     with localcontext() as context:
         context.prec = 60
@@ -236,6 +272,8 @@ def _whirlpool(listing: Listing, address: str, tokens: tuple[Token, Token], rati
     vaults = (simulated_address(address, "vault", 0), simulated_address(address, "vault", 1))
     shape = WhirlpoolShape(
         address=address,
+        config=place.config,
+        bump=place.bump,
         mint_a=first.mint,
         mint_b=second.mint,
         vault_a=vaults[0],

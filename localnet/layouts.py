@@ -1,4 +1,4 @@
-"""Account bytes as the real programs lay them out, for pools that exist in the simulation only."""
+"""Account bytes as the real programs lay them out, for accounts that exist in the simulation only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import base58
+
+from markets.tokens import SOL_MINT
 
 TOKEN_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
 WHIRLPOOL_PROGRAM = "whirLbMiicVdio4qvUfM5KAg6Ct8VwpYzGff3uctyCc"
@@ -22,6 +24,11 @@ _CPMM_POOL = bytes([247, 237, 227, 245, 215, 195, 222, 70])
 _CPMM_CONFIG = bytes([218, 244, 33, 104, 203, 203, 43, 111])
 _ALPHABET = base58.BITCOIN_ALPHABET.decode()
 _AMM_V4_SWAP_ONLY = 6
+# Bumps of the programs' own authorities, which they sign for the vaults with.
+_AMM_V4_NONCE, _CPMM_BUMP = 254, 253
+_MINT_SIZE, _TOKEN_SIZE, _OBSERVATION_SIZE = 82, 165, 4_075
+_NATIVE_RENT = 2_039_280
+_OBSERVATION = bytes([122, 174, 197, 53, 129, 9, 165, 132])
 
 Account = tuple[str, str, bytes]
 """(address, owner, data): one account, as the chain holds it."""
@@ -47,12 +54,29 @@ def key(address: str) -> bytes:
 
 
 def token_account(address: str, mint: str, owner: str, amount: int) -> Account:
-    """Return an SPL token account, initialized, with no delegate."""
-    data = bytearray(165)
+    """Return an SPL token account, initialized, with no delegate; one of wrapped SOL is a native account."""
+    data = bytearray(_TOKEN_SIZE)
     data[0:32] = key(mint)
     data[32:64] = key(owner)
     struct.pack_into("<Q", data, 64, amount)
     data[108] = 1
+    if mint == SOL_MINT:
+        struct.pack_into("<IQ", data, 109, 1, _NATIVE_RENT)
+    return address, TOKEN_PROGRAM, bytes(data)
+
+
+def token_lamports(data: bytes) -> int | None:
+    """Return the lamports that a token account must hold; None where rent alone decides."""
+    return _NATIVE_RENT + token_amount(data) if len(data) == _TOKEN_SIZE and data[109] else None
+
+
+def token_mint(address: str, decimals: int, supply: int, authority: str | None) -> Account:
+    """Return an SPL mint that nobody can freeze; without an authority nothing more is minted."""
+    data = bytearray(_MINT_SIZE)
+    if authority is not None:
+        struct.pack_into("<I", data, 0, 1)
+        data[4:36] = key(authority)
+    struct.pack_into("<QBB", data, 36, supply, decimals, 1)
     return address, TOKEN_PROGRAM, bytes(data)
 
 
@@ -62,11 +86,21 @@ def token_amount(data: bytes) -> int:
     return amount
 
 
+def lookup_table(authority: str, extended: int, addresses: Sequence[str]) -> bytes:
+    """Return the data of an address lookup table that was last extended, and all at once, in a slot."""
+    # State, never deactivated, extended in the slot from position 0 on, the authority, padding: 56 bytes.
+    meta = struct.pack("<IQQBB", 1, 2**64 - 1, extended, 0, 1) + key(authority) + bytes(2)
+    return meta + b"".join(map(key, addresses))
+
+
 @dataclass(frozen=True, slots=True)
 class WhirlpoolShape:
     """What a simulated Whirlpool is made of."""
 
     address: str
+    config: str
+    bump: int
+    """Of the address, which the program derives from configuration, mints and tick spacing."""
     mint_a: str
     mint_b: str
     vault_a: str
@@ -85,8 +119,8 @@ def whirlpool(shape: WhirlpoolShape) -> Account:
     """Return a Whirlpool account."""
     data = bytearray(653)
     data[0:8] = _WHIRLPOOL
-    data[8:40] = key(simulated_address("whirlpools-config"))
-    data[40] = 255
+    data[8:40] = key(shape.config)
+    data[40] = shape.bump
     struct.pack_into("<HHHH", data, 41, shape.tick_spacing, shape.tick_spacing, shape.fee_rate, shape.protocol_fee_rate)
     data[49:65] = shape.liquidity.to_bytes(16, "little")
     data[65:81] = shape.sqrt_price.to_bytes(16, "little")
@@ -120,7 +154,7 @@ def amm_v4(
 ) -> Account:
     """Return a Raydium AMM v4 account that only swaps: no order book, nothing of its reserves owed to anybody."""
     data = bytearray(752)
-    struct.pack_into("<QQQQQQ", data, 0, _AMM_V4_SWAP_ONLY, 255, 7, 3, *decimals)
+    struct.pack_into("<QQQQQQ", data, 0, _AMM_V4_SWAP_ONLY, _AMM_V4_NONCE, 7, 3, *decimals)
     struct.pack_into("<Q", data, 120, 1_000_000_000)
     # min separate, trade fee, pnl, swap fee: numerator and denominator each, as the mainnet pools have them.
     struct.pack_into("<QQQQQQQQ", data, 128, 5, 10_000, 25, 10_000, 12, 100, 25, 10_000)
@@ -151,6 +185,20 @@ def cpmm_config(address: str, trade_fee_rate: int) -> Account:
     return address, CPMM_PROGRAM, bytes(data)
 
 
+def cpmm_observation_address(pool: str) -> str:
+    """Return where a simulated Raydium CPMM pool keeps its past prices."""
+    return simulated_address(pool, "observation")
+
+
+def cpmm_observation(pool: str) -> Account:
+    """Return the past prices of a Raydium CPMM pool: initialized, none yet."""
+    data = bytearray(_OBSERVATION_SIZE)
+    data[0:8] = _OBSERVATION
+    data[8] = 1
+    data[11:43] = key(pool)
+    return cpmm_observation_address(pool), CPMM_PROGRAM, bytes(data)
+
+
 def cpmm(
     address: str, mints: Sequence[str], vaults: Sequence[str], decimals: Sequence[int], *, lp_supply: int, config: str
 ) -> Account:
@@ -167,9 +215,9 @@ def cpmm(
         (200, mints[1]),
         (232, TOKEN_PROGRAM),
         (264, TOKEN_PROGRAM),
-        (296, simulated_address(address, "observation")),
+        (296, cpmm_observation_address(address)),
     ):
         data[at : at + 32] = key(address_)
-    data[328:333] = bytes([255, 0, 9, decimals[0], decimals[1]])
+    data[328:333] = bytes([_CPMM_BUMP, 0, 9, decimals[0], decimals[1]])
     struct.pack_into("<Q", data, 333, lp_supply)
     return address, CPMM_PROGRAM, bytes(data)

@@ -12,24 +12,16 @@ from typing import Literal
 
 from localnet.draws import Draws
 from localnet.fair import PPM, shift_ppm
-from localnet.genesis import STAKING, Listing, Venue, fair_price, genesis, listings, terms_of
+from localnet.genesis import PROTOCOLS, STAKING, Listing, fair_price, genesis, listings, terms_of
 from localnet.stake_pools import updated
 from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT, Pair, Registry
 from pipeline._core import Pool, QuoteError
-from pipeline.messages import Protocol
 
 Trader = Literal["noise", "informed", "ours"]
 
 # What informed traders try, doubling from the first: the size that pays best at the fair price is taken.
 _SMALLEST_LAMPORTS = 50_000_000
 _SIZES = 14
-_PROTOCOLS: dict[Venue, Protocol] = {
-    "whirlpool": Protocol.WHIRLPOOL,
-    "raydium_amm_v4": Protocol.RAYDIUM_AMM_V4,
-    "raydium_cpmm": Protocol.RAYDIUM_CPMM,
-    "spl_stake_pool": Protocol.SPL_STAKE_POOL,
-    "marinade": Protocol.MARINADE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +192,7 @@ def offline_engine(registry: Registry, seed: int, temper: Temper | None = None) 
     pools: dict[str, Pool] = {}
     models: dict[str, PoolModel] = {}
     for listing, made in zip(listings(registry), genesis(registry, seed), strict=True):
-        pool = Pool.parse(_PROTOCOLS[made.venue], made.address, list(made.accounts), 0, 0, 0)
+        pool = Pool.parse(PROTOCOLS[made.venue], made.address, list(made.accounts), 0, 0, 0)
         quote_units, base_units = fair_price(made.pair)
         flipped = pool.token_a != made.pair.base.mint
         fair_b, fair_a = (base_units, quote_units) if flipped else (quote_units, base_units)

@@ -25,6 +25,7 @@ PPM = 1_000_000
 WITHDRAWAL_FEE = (1, 1_000)
 STAKE_RENT, TOKEN_RENT = 2_282_880, 2_039_280
 _LAST_UPDATE_EPOCH = 274
+_SUPPLY, _MARINADE_SUPPLY = 266, 504
 _NO_OPTION = b"\x00"
 
 
@@ -126,10 +127,21 @@ def updated(pool: Pool, slot: int) -> Pool:
     if pool.protocol != Protocol.SPL_STAKE_POOL or _update_epoch(pool) >= epoch:
         return pool
     first, *others = pool.accounts()
-    data = bytearray(first[2])
-    struct.pack_into("<Q", data, _LAST_UPDATE_EPOCH, epoch)
-    accounts = [(first[0], first[1], bytes(data)), *others]
+    accounts = [(first[0], first[1], updated_account(first[2], slot)), *others]
     return Pool.parse(pool.protocol, pool.address, accounts, pool.slot, pool.write_version, pool.unix_time)
+
+
+def updated_account(data: bytes, slot: int) -> bytes:
+    """Return an SPL stake pool's bytes as they are once somebody has updated it in the slot's epoch."""
+    return data[:_LAST_UPDATE_EPOCH] + struct.pack("<Q", slot // SLOTS_PER_EPOCH) + data[_LAST_UPDATE_EPOCH + 8 :]
+
+
+def issue(address: str, program: str, data: bytes) -> tuple[str, int]:
+    """Return who mints a stake pool's token, and how much of it the pool says there is, base units."""
+    if program == marinade_venue.PROGRAM:
+        return _derived(program, address, b"st_mint")[0], struct.unpack_from("<Q", data, _MARINADE_SUPPLY)[0]
+    supply = struct.unpack_from("<Q", data, _SUPPLY)[0]
+    return stake_pool_venue.withdraw_authority(program, address), supply
 
 
 def _derived(program: str, address: str, seed: bytes) -> tuple[str, int]:
