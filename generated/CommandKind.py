@@ -8,3 +8,5 @@ class CommandKind(object):
     DRAIN = 1
     # publish a health message now
     REPORT = 2
+    # the market: let nothing new happen, settle what is under way, and go on answering
+    CLOSE = 3

@@ -11,6 +11,8 @@ class CommandKind(IntEnum):
     """finish what is in flight and exit"""
     REPORT = 2
     """publish a health message now"""
+    CLOSE = 3
+    """the market: let nothing new happen, settle what is under way, and go on answering"""
 
 class ConfidenceBand(IntEnum):
     """What a confidence allows. The zero value is the safe one."""

@@ -5,6 +5,7 @@ enumeration! {
         UNKNOWN = 0,
         DRAIN = 1,
         REPORT = 2,
+        CLOSE = 3,
     }
 }
 

@@ -8,23 +8,31 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from pipeline import run_files
 from pipeline.bus import Bus
+from pipeline.clock import wall_ns
 from pipeline.config import Config
+from pipeline.demo.chain import Node, open_session, read_facts
+from pipeline.demo.proof import ChainFacts, proof_checks, proved
 from pipeline.demo.quotes import ProviderShare, QuoteSummary, summarise
 from pipeline.demo.tally import Booked, Check, Tally, check_run
 from pipeline.demo.view import Seen
 from pipeline.errors import CheckFailed
+from pipeline.ids import deterministic_id
 from pipeline.ledger import LedgerError
 from pipeline.ledger.queries import open_report
-from pipeline.messages import InvalidMessage, SlotUpdate, WorkerHealth
+from pipeline.messages import Command, CommandKind, InvalidMessage, SlotUpdate, WorkerHealth
 from pipeline.supervisor import SERVER, Event, State, Supervisor
 from pipeline.tasks import end_tasks
 
 MARKET = "market"
+CHAIN = "localnet"
+"""Run file of the offline chain's services."""
 _PREFIX = "pipeline-demo-"
 _FOLLOWED = (
     ("OPPORTUNITIES", None),
@@ -32,6 +40,8 @@ _FOLLOWED = (
     ("EXECUTED", None),
     ("METRICS", "metrics.pnl.>"),
     ("METRICS", "metrics.dead_letter"),
+    ("METRICS", "metrics.reconciliation.>"),
+    ("METRICS", "metrics.anomaly.>"),
 )
 _POLL_S = 0.1
 _SETTLE_TIMEOUT_S = 60.0
@@ -50,6 +60,13 @@ class Run:
     elapsed_s: float = 0.0
     interrupted: bool = False
     quotes: QuoteSummary = field(default_factory=QuoteSummary)
+    facts: ChainFacts | None = None
+    """What the chain said at the end; None where there is none."""
+
+    @property
+    def on_chain(self) -> bool:
+        """Tell whether transactions are executed, and not only computed."""
+        return self.config.executor.mode == "localnet"
 
     @property
     def held(self) -> bool:
@@ -113,10 +130,12 @@ async def run_demo(
     stop: asyncio.Event,
     on_start: Callable[[Run, Supervisor], None] = lambda _run, _supervisor: None,
     providers: Callable[[Config], list[ProviderShare]] = lambda _config: [],
+    during: Callable[[Run, Supervisor], Coroutine[Any, Any, None]] | None = None,
 ) -> Run:
     """Run everything until the market has ended and everything is settled, or until `stop` is set; then check it.
 
-    `providers` asks the running quote core about its external providers, before it is stopped.
+    `providers` asks the running quote core about its external providers, before it is stopped. `during` runs beside
+    the market, and everything is settled only when it has ended.
 
     Raise Failure when it cannot be started; everything is stopped again then.
     """
@@ -137,7 +156,12 @@ async def run_demo(
         bus = await Bus.connect(supervisor.config.nats, name="demo")
         tasks = [asyncio.create_task(_follow(bus, run, stream, subject)) for stream, subject in _FOLLOWED]
         await _watch(bus, run)
-        await _until_settled(run, supervisor, stop, pids)
+        beside = asyncio.create_task(during(run, supervisor)) if during is not None else None
+        if beside is not None:
+            tasks.append(beside)
+        await _until_settled(run, supervisor, bus, stop, pids, beside)
+        if run.on_chain:
+            run.facts = await chain_facts(run)
         run.quotes = summarise(config.shm_directory, await asyncio.to_thread(providers, supervisor.config))
     finally:
         pids |= _processes(supervisor)
@@ -150,6 +174,8 @@ async def run_demo(
     run.checks = check_run(
         run.tally, booked, left_running=[f"{name} ({pid})" for pid, name in pids.items() if _alive(pid)]
     )
+    if run.facts is not None:
+        run.checks += proof_checks(run.tally, run.facts)
     return run
 
 
@@ -187,22 +213,73 @@ async def _watch(bus: Bus, run: Run) -> None:
     await bus.watch("market_data.slot", on_slot)
 
 
-async def _until_settled(run: Run, supervisor: Supervisor, stop: asyncio.Event, pids: dict[int, str]) -> None:
+async def chain_facts(run: Run) -> ChainFacts:
+    """Ask the offline chain's node what became of every transaction."""
+    tally = run.tally
+    async with open_session() as session:
+        node = Node(session, chain_url(run.config))
+        signed = {signature for signatures in tally.signatures.values() for signature in signatures}
+        return await read_facts(node, signed, tally.results.values(), tally.plans)
+
+
+async def close_market(bus: Bus) -> None:
+    """Tell the market to let nothing new happen, and to go on answering."""
+    now = wall_ns()
+    await bus.publish(
+        Command(
+            id=deterministic_id("close", now),
+            created_ns=now,
+            producer="demo",
+            kind=CommandKind.CLOSE,
+            target=MARKET,
+            actor="demo",
+            reason="the run was told to stop",
+        )
+    )
+
+
+def chain_url(config: Config) -> str:
+    """Return where the offline chain's node is.
+
+    Raises:
+        CheckFailed: if there is none.
+    """
+    entry = run_files.read(config, CHAIN)
+    if entry is None:
+        raise CheckFailed("the offline chain's node is gone", "the market's log says why")
+    return entry.url
+
+
+async def _until_settled(
+    run: Run,
+    supervisor: Supervisor,
+    bus: Bus,
+    stop: asyncio.Event,
+    pids: dict[int, str],
+    beside: asyncio.Task[None] | None,
+) -> None:
     """Wait for the market's end, then until everything is answered, executed and booked and stays so."""
     deadline: float | None = None
     quiet = 0
     while quiet < 5:
         await asyncio.sleep(_POLL_S)
         pids |= _processes(supervisor)
+        if beside is not None and beside.done():
+            beside.result()
         ended = supervisor.workers[MARKET].state in (State.FINISHED, State.FAILED, State.STOPPED)
-        if stop.is_set() and not ended:
+        if stop.is_set() and not ended and not run.interrupted:
             run.interrupted = True
-            await supervisor.stop_worker(MARKET)
-            ended = True
+            if run.on_chain:
+                # Its node must go on answering until all is proved.
+                await close_market(bus)
+            else:
+                await supervisor.stop_worker(MARKET)
+                ended = True
         if not (ended or run.seen.closing):
             continue
         deadline = deadline or time.monotonic() + _SETTLE_TIMEOUT_S
         settled = run.tally.unsettled() == (0, 0) and run.tally.unbooked() == 0
+        settled = settled and (not run.on_chain or proved(run.tally)) and (beside is None or beside.done())
         quiet = quiet + 1 if settled else 0
         if time.monotonic() > deadline:
             return  # the checks say what is missing

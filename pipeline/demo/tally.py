@@ -8,13 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.messages import (
+    Anomaly,
     DeadLetter,
     ExecutionPlan,
     ExecutionResult,
+    ExecutionSubmitted,
     Message,
     Opportunity,
     PlanRefusal,
     PnlSnapshot,
+    Reconciliation,
     enum_name,
 )
 
@@ -28,7 +31,16 @@ _UNREPEATABLE = {
     "finished_ns",
     "attempt",
     "permit_epoch",
+    # Of a transaction whose blockhash is a matter of time, and with it its signature.
+    "signature",
+    "bundle",
+    "last_valid_block_height",
+    "built_ns",
+    "simulated_ns",
+    "submitted_ns",
+    "landed_ns",
 }
+_CORRECTIONS = {"transaction_vanished", "transaction_landed_after_all"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,13 @@ class Tally:
     results: dict[str, ExecutionResult] = field(default_factory=dict)
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
     pnl: dict[str, PnlSnapshot] = field(default_factory=dict)
+    signatures: dict[str, set[str]] = field(default_factory=dict)
+    """Signatures under which each plan was sent, by plan."""
+    reconciliations: dict[str, Reconciliation] = field(default_factory=dict)
+    """The newest of each token."""
+    anomalies: dict[str, Anomaly] = field(default_factory=dict)
+    corrected: set[str] = field(default_factory=set)
+    """Results of which the auditor said that the chain came to say otherwise."""
 
     def add(self, message: Message) -> None:
         """Count one message; one that was counted before changes nothing."""
@@ -70,6 +89,18 @@ class Tally:
                 self.refusals[message.id] = message
             case ExecutionResult():
                 self.results[message.id] = message
+                if message.signature:
+                    self.signatures.setdefault(message.plan_id, set()).add(message.signature)
+            case ExecutionSubmitted():
+                self.signatures.setdefault(message.plan_id, set()).add(message.signature)
+            case Reconciliation():
+                held = self.reconciliations.get(message.token)
+                if held is None or message.slot >= held.slot:
+                    self.reconciliations[message.token] = message
+            case Anomaly():
+                self.anomalies[message.id] = message
+                if message.rule in _CORRECTIONS:
+                    self.corrected.add(message.causation_id)
             case DeadLetter():
                 self.dead_letters[message.id] = message
             case PnlSnapshot():

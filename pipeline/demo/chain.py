@@ -1,0 +1,125 @@
+"""Ask the offline chain's node what became of a run: plain JSON-RPC, apart from everything the workers use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import aiohttp
+
+from pipeline.demo.proof import SOL, ChainFacts, Landed, balances_of
+from pipeline.errors import CheckFailed
+from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus
+
+TOKEN_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
+_STATUSES_AT_ONCE = 256
+_PAGE = 1000
+
+
+class Node:
+    """One node's JSON-RPC."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        """Remember where it is."""
+        self._session = session
+        self._url = url
+
+    async def call(self, method: str, *params: object) -> Any:
+        """Return a method's result.
+
+        Raises:
+            CheckFailed: if the node does not answer, or answers with an error.
+        """
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        try:
+            async with self._session.post(self._url, json=body) as response:
+                answer = await response.json()
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise CheckFailed(f"the offline chain does not answer {method}: {error or type(error).__name__}") from error
+        if "result" not in answer:
+            raise CheckFailed(f"the offline chain refuses {method}: {answer.get('error')}")
+        return answer["result"]
+
+    async def faults(self) -> dict[str, dict[str, Any]]:
+        """Return the faults as they are set, and how often each has happened."""
+        async with self._session.get(f"{self._url}/faults") as response:
+            found: dict[str, dict[str, Any]] = await response.json()
+            return found
+
+    async def set_faults(self, faults: dict[str, float]) -> None:
+        """Switch faults on or off."""
+        async with self._session.put(f"{self._url}/faults", json=faults) as response:
+            if response.status >= 300:
+                raise CheckFailed(f"the offline chain refuses the faults {faults}: {await response.text()}")
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Return a session for `Node`."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+
+
+async def read_facts(
+    node: Node, signatures: Iterable[str], results: Iterable[ExecutionResult], plans: dict[str, ExecutionPlan]
+) -> ChainFacts:
+    """Return what the chain says of these signatures, and of the wallets and pools of these results."""
+    known = list(results)
+    facts = ChainFacts(landed=await _landed(node, sorted({*signatures, *(r.signature for r in known if r.signature)})))
+    filled = [result for result in known if result.status == ExecutionStatus.FILLED and result.signature]
+    histories: dict[str, list[dict[str, Any]]] = {}
+    for result in filled:
+        plan = plans.get(result.plan_id)
+        for fill in result.fills:
+            if fill.pool not in histories:
+                histories[fill.pool] = await _history(node, fill.pool)
+            if plan is not None and moved_before(histories[fill.pool], result.signature, plan.slot):
+                facts.disturbed.add(result.signature)
+    held: Counter[str] = Counter()
+    for wallet in sorted({result.wallet for result in known if result.wallet}):
+        held += Counter(await _holdings(node, wallet))
+    facts.holdings = dict(held)
+    return facts
+
+
+def moved_before(history: Sequence[dict[str, Any]], signature: str, after_slot: int) -> bool:
+    """Tell whether a pool's history, newest first, has a transaction of another between a slot and a signature."""
+    older = False
+    for entry in history:
+        if entry["signature"] == signature:
+            older = True
+        elif older and entry["slot"] <= after_slot:
+            return False
+        elif older and entry["err"] is None:
+            return True
+    return False
+
+
+async def _landed(node: Node, signatures: list[str]) -> dict[str, Landed]:
+    found: dict[str, Landed] = {}
+    for start in range(0, len(signatures), _STATUSES_AT_ONCE):
+        part = signatures[start : start + _STATUSES_AT_ONCE]
+        answer = await node.call("getSignatureStatuses", part, {"searchTransactionHistory": True})
+        for signature, status in zip(part, answer["value"], strict=True):
+            if status is not None:
+                final = status["confirmationStatus"] == "finalized"
+                found[signature] = Landed(status["slot"], status["err"] is not None, final)
+    return found
+
+
+async def _history(node: Node, address: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        options = {"limit": _PAGE, "commitment": "confirmed"} | ({"before": found[-1]["signature"]} if found else {})
+        page = await node.call("getSignaturesForAddress", address, options)
+        found += page
+        if len(page) < _PAGE:
+            return found
+
+
+async def _holdings(node: Node, wallet: str) -> dict[str, int]:
+    own = await node.call("getBalance", wallet, {"commitment": "finalized"})
+    options = {"encoding": "jsonParsed", "commitment": "finalized"}
+    accounts = await node.call("getTokenAccountsByOwner", wallet, {"programId": TOKEN_PROGRAM}, options)
+    held = balances_of(accounts["value"])
+    held[SOL] = held.get(SOL, 0) + own["value"]
+    return held
