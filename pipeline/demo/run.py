@@ -159,7 +159,7 @@ async def run_demo(
         beside = asyncio.create_task(during(run, supervisor)) if during is not None else None
         if beside is not None:
             tasks.append(beside)
-        await _until_settled(run, supervisor, bus, stop, pids, beside)
+        await _until_settled(run, supervisor, bus, stop=stop, pids=pids, beside=beside)
         if run.on_chain:
             run.facts = await chain_facts(run)
         run.quotes = summarise(config.shm_directory, await asyncio.to_thread(providers, supervisor.config))
@@ -254,6 +254,7 @@ async def _until_settled(
     run: Run,
     supervisor: Supervisor,
     bus: Bus,
+    *,
     stop: asyncio.Event,
     pids: dict[int, str],
     beside: asyncio.Task[None] | None,
