@@ -6,7 +6,7 @@ market that is restarted in the middle of a slot finishes the same slot, whateve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,6 +76,15 @@ class Trade:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """A swap that one of the traders wants to make."""
+
+    trader: Trader
+    a_to_b: bool
+    amount_in: int
+
+
+@dataclass(frozen=True, slots=True)
 class OwnFill:
     """One leg of an execution of ours, to be applied to the market's pools."""
 
@@ -103,6 +112,8 @@ class Engine:
     seed: int
     models: Mapping[str, PoolModel]
     temper: Temper = Temper()
+    origin: int = 0
+    """Slot at which prices stand where they start: draws and fair prices go by how many slots have passed since."""
 
     def step(self, pool: Pool, slot: int, fills: Sequence[OwnFill] = (), *, trading: bool = True) -> Step:
         """Return one pool's next state: our fills of the slot before in order, then the traders of this slot."""
@@ -119,30 +130,45 @@ class Engine:
             trades.append(trade)
             if trade.amount_out != fill.amount_out:
                 differing.append(fill)
-        model = self.models.get(pool.address)
-        if model is not None and trading:
-            for trader in (self._noise,) if model.staking else (self._noise, self._informed):
-                moved = trader(pool, model, slot)
-                if moved is not None:
-                    pool, trade = moved
-                    trades.append(trade)
+        if trading:
+            for decide in self.deciders(pool.address):
+                order = decide(pool, slot)
+                if order is None:
+                    continue
+                try:
+                    pool, trade = _swap(pool, order.trader, order.a_to_b, order.amount_in)
+                except QuoteError:
+                    continue
+                trades.append(trade)
         return Step(pool, tuple(trades), tuple(differing))
 
-    def _noise(self, pool: Pool, model: PoolModel, slot: int) -> tuple[Pool, Trade] | None:
+    def deciders(self, address: str) -> tuple[Callable[[Pool, int], Order | None], ...]:
+        """Return who may trade with a pool in a slot, one after the other: each decides on the pool as it is then."""
+        model = self.models.get(address)
+        if model is None:
+            return ()
+        return (self.noise,) if model.staking else (self.noise, self.informed)
+
+    def noise(self, pool: Pool, slot: int) -> Order | None:
         """Buy or sell without a reason: small sizes are the most frequent."""
+        slot -= self.origin
         draws = Draws(self.seed, "noise", slot, pool.address)
         if not draws.chance(self.temper.noise_chance):
             return None
+        model = self.models[pool.address]
         a_to_b = draws.chance(PPM // 2)
         largest = model.noise_lamports * (3 if draws.chance(self.temper.large_chance) else 1)
         lamports = largest * draws.between(1, 1000) * draws.between(1, 1000) // 1_000_000
-        return self._try(pool, "noise", a_to_b, _worth(model, pool, a_to_b, lamports))
+        amount = _worth(model, pool, a_to_b, lamports)
+        return Order("noise", a_to_b, amount) if amount > 0 else None
 
-    def _informed(self, pool: Pool, model: PoolModel, slot: int) -> tuple[Pool, Trade] | None:
+    def informed(self, pool: Pool, slot: int) -> Order | None:
         """Close the gap to the fair price, where that pays."""
+        slot -= self.origin
         draws = Draws(self.seed, "informed", slot, pool.address)
         if not draws.chance(self.temper.informed_chance):
             return None
+        model = self.models[pool.address]
         lowest, highest = model.shifts
         shift = max(lowest, min(highest, shift_ppm(self.seed, model.pair, slot)))
         minimum = self.temper.informed_profit_lamports
@@ -161,16 +187,7 @@ class Engine:
                 # Profits of the two directions are in different tokens, but only one of them can be positive.
                 if profit >= floor and (best is None or profit > best[0]):
                     best = (profit, a_to_b, amount)
-        return None if best is None else self._try(pool, "informed", best[1], best[2])
-
-    @staticmethod
-    def _try(pool: Pool, trader: Trader, a_to_b: bool, amount: int) -> tuple[Pool, Trade] | None:
-        if amount <= 0:
-            return None
-        try:
-            return _swap(pool, trader, a_to_b, amount)
-        except QuoteError:
-            return None
+        return None if best is None else Order("informed", best[1], best[2])
 
 
 def _swap(pool: Pool, trader: Trader, a_to_b: bool, amount: int) -> tuple[Pool, Trade]:
@@ -187,8 +204,10 @@ def _worth(model: PoolModel, pool: Pool, a_to_b: bool, lamports: int) -> int:
     return model.value(lamports, is_a=not a_to_b, shift=0)
 
 
-def offline_engine(registry: Registry, seed: int, temper: Temper | None = None) -> tuple[Engine, dict[str, Pool]]:
-    """Return the traders and the pools of the simulated market as it begins."""
+def offline_engine(
+    registry: Registry, seed: int, temper: Temper | None = None, *, origin: int = 0
+) -> tuple[Engine, dict[str, Pool]]:
+    """Return the traders and the pools of the simulated market as it begins, which it does after slot `origin`."""
     pools: dict[str, Pool] = {}
     models: dict[str, PoolModel] = {}
     for listing, made in zip(listings(registry), genesis(registry, seed), strict=True):
@@ -207,7 +226,7 @@ def offline_engine(registry: Registry, seed: int, temper: Temper | None = None) 
             shifts=_shifts(made.pair, seed),
             staking=made.venue in STAKING,
         )
-    return Engine(seed, models, temper or Temper()), pools
+    return Engine(seed, models, temper or Temper(), origin), pools
 
 
 def _noise_lamports(listing: Listing) -> int:

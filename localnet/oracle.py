@@ -30,6 +30,8 @@ class Oracle:
     seed: int
     registry: Registry
     producer: str
+    origin: int = 0
+    """As the engine's: a multiple of EVERY_SLOTS."""
 
     def prices(self, market: str, slot: int, market_ns: int, slot_ns: int, created_ns: int) -> list[OraclePrice]:
         """Return the prices as they stand in a slot of a market: those of the last slot that had an update."""
@@ -37,9 +39,10 @@ class Oracle:
         if pair is None:
             return []
         posted = slot - slot % EVERY_SLOTS
-        usdc = 10**-EXPONENT * (PPM + stray_ppm(self.seed, "USDC/USD", PEG, posted)) // PPM
+        passed = posted - self.origin
+        usdc = 10**-EXPONENT * (PPM + stray_ppm(self.seed, "USDC/USD", PEG, passed)) // PPM
         units, base = fair_price(pair)
-        shifted = units * (PPM + shift_ppm(self.seed, pair, posted))
+        shifted = units * (PPM + shift_ppm(self.seed, pair, passed))
         # Micro-dollars' worth of USDC for so many lamports, whichever of the two the pair is priced in.
         dollars, lamports = (shifted, base * PPM) if pair.quote.mint == USDC_MINT else (base * PPM, shifted)
         sol = usdc * dollars * 1000 // lamports
@@ -52,7 +55,7 @@ class Oracle:
                 token=token,
                 source=SOURCE,
                 price=price,
-                confidence=price * Draws(self.seed, "interval", token, posted).between(*interval) // PPM,
+                confidence=price * Draws(self.seed, "interval", token, passed).between(*interval) // PPM,
                 exponent=EXPONENT,
                 published_ns=market_ns - (slot - posted) * slot_ns,
                 slot=posted,
