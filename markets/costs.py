@@ -68,6 +68,11 @@ def cost_in_token(lamports: int, price: SolPrice) -> int:
     return -(-lamports * price.amount // price.lamports)
 
 
+def amount_in_lamports(amount: int, price: SolPrice) -> int:
+    """Return base units of the price's token in lamports, rounded down: against us, where it is a profit."""
+    return amount * price.lamports // price.amount
+
+
 def price_against_us(token: str, offers: list[SolPrice]) -> SolPrice | None:
     """Return the price at which costs are counted: par for SOL, else the dearest SOL on offer, if any."""
     if token == SOL_MINT:

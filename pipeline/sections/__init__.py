@@ -119,7 +119,6 @@ class ScannerSection(Section):
     compute_units: Natural
     compute_units_per_swap: Natural
     micro_lamports_per_unit: Natural
-    tip_lamports: Natural
 
 
 class TokenLimitsSection(Section):

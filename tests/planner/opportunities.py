@@ -105,9 +105,13 @@ def an_opportunity(number: int = 1, *, slot: int = 10, amount_in: int = 10**9, *
 
 
 def rules(**overrides: object) -> Rules:
-    """The default rules, with changes: `rules(min_confidence=0.99)`, `rules(**{"risk.max_score": 0.1})`."""
-    dotted = {f"planner.{key}": value for key, value in overrides.items()}
-    return Rules.of(load_config(dotted, environment={}).planner)
+    """The default rules, with changes: `rules(min_confidence=0.99)`, `rules(**{"risk.max_score": 0.1})`.
+
+    The tip is a fixed one unless a test says otherwise, by `tip.profit_ratio`: 100,000 lamports.
+    """
+    dotted = {key if key.startswith("tip.") else f"planner.{key}": value for key, value in overrides.items()}
+    config = load_config({"tip.profit_ratio": 0.0, **dotted}, environment={})
+    return Rules.of(config.planner, config.tip)
 
 
 def allowed() -> Allowed:

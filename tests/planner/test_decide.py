@@ -57,7 +57,8 @@ def test_a_good_one_is_approved_at_the_fresh_quote() -> None:
     assert decision.min_amount_out == 10**9 + 106_000
     assert decision.permit_epoch == 3
     first, last = planned_legs(decision)
-    assert (first.amount_in, first.min_amount_out) == (10**9, 0)
+    # The second leg takes exactly what the first is expected to give: less must not do.
+    assert (first.amount_in, first.min_amount_out) == (10**9, last.amount_in)
     assert first.amount_out == last.amount_in
     assert (last.amount_out, last.min_amount_out) == (cycle.amount_out, 10**9 + 106_000)
     assert (last.slot, last.quoted_ns) == (10, START_NS + 10 * SLOT_NS)
@@ -203,6 +204,47 @@ def test_a_cost_that_is_too_low_is_not_believed() -> None:
     assert dearer.cycle.cost == 20_000
 
 
+def test_without_a_price_of_sol_there_is_no_plan() -> None:
+    # USDC -> JitoSOL -> USDC, by a scanner that counts no cost: nothing tells what the lamports are worth.
+    deep = 10**15
+    market = FakePools({name: {USDC_MINT: deep + 10**14 * (name == "b"), JITO: deep} for name in "ab"})
+    legs = [
+        Leg(pool="a", protocol=Protocol.WHIRLPOOL, token_in=USDC_MINT, token_out=JITO),
+        Leg(pool="b", protocol=Protocol.RAYDIUM_CPMM, token_in=JITO, token_out=USDC_MINT),
+    ]
+    unpriced = an_opportunity(token=USDC_MINT, amount_in=10**8, cost=0, legs=legs)
+    refused = deciding(unpriced, market)
+    assert reasons(refused) == [RefusalReason.QUOTE_MISSING]
+    assert isinstance(refused, Refused)
+    assert refused.reasons[0].subject == SOL_MINT
+    # Where the scanner names a cost, its price of SOL sizes the tip too: 150 millionths of a USDC for 1,000 lamports.
+    priced = deciding(unpriced.replace(cost=15_900), market, allow=rules(**{"tip.profit_ratio": 0.5}))
+    assert isinstance(priced, Approved)
+    assert priced.cycle.costs.tip == 1_000_000
+    assert priced.cycle.cost == 1_006_000 * 15 // 100
+
+
+def test_the_tip_is_a_share_of_the_profit_before_it() -> None:
+    gross = deciding(an_opportunity()).cycle.amount_out - 10**9  # type: ignore[union-attr]  # an Approved, as above
+    before = gross - 6_000
+    for ratio, tip in ((0.0, 100_000), (0.02, -(-before // 50)), (0.2, 1_000_000)):
+        decision = deciding(an_opportunity(), allow=rules(**{"tip.profit_ratio": ratio}))
+        assert isinstance(decision, Approved)
+        assert decision.cycle.costs.tip == tip
+        assert decision.cycle.cost == 6_000 + tip
+        assert decision.min_amount_out == 10**9 + 6_000 + tip
+        assert decision.cycle.net_profit == before - tip
+    # What is left after the tip is what counts as profit.
+    dear = rules(**{"tip.profit_ratio": 1.0, "tip.max_lamports": 10**12})
+    assert RefusalReason.PROFIT_TOO_LOW in reasons(deciding(an_opportunity(), allow=dear))
+
+
+def test_programs_that_guard_no_swap_are_barred() -> None:
+    legs = an_opportunity().legs
+    decision = deciding(an_opportunity(legs=[legs[0].replace(protocol=Protocol.MARINADE), legs[1]]))
+    assert reasons(decision) == [RefusalReason.POOL_BLACKLISTED]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -255,9 +297,15 @@ reserve = st.integers(1, 10**15)
     fees=st.tuples(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9)),
     cost=st.one_of(st.integers(0, 10**9), u64),
     confidence=st.floats(),
+    ratio=st.floats(0, 1),
 )
 def test_a_loss_is_never_planned(
-    reserves: tuple[int, int, int, int], amount_in: int, fees: tuple[int, int, int], cost: int, confidence: float
+    reserves: tuple[int, int, int, int],
+    amount_in: int,
+    fees: tuple[int, int, int],
+    cost: int,
+    confidence: float,
+    ratio: float,
 ) -> None:
     market = FakePools(
         {
@@ -273,14 +321,16 @@ def test_a_loss_is_never_planned(
         cost=cost,
         confidence=confidence,
     )
-    decision = deciding(opportunity, market, allow=rules(max_price_impact_bps=10_000.0, min_confidence=0.0))
+    allow = rules(max_price_impact_bps=10_000.0, min_confidence=0.0, **{"tip.profit_ratio": ratio})
+    decision = deciding(opportunity, market, allow=allow)
     if isinstance(decision, Refused):
         assert decision.reasons
         assert all(not math.isnan(refusal.measured) for refusal in decision.reasons)
         return
     assert decision.cycle.net_profit >= 1
-    assert decision.min_amount_out >= amount_in + max(cost, sum(fees))
+    assert allow.tip.min_lamports <= decision.cycle.costs.tip <= allow.tip.max_lamports
+    assert decision.min_amount_out >= amount_in + max(cost, decision.cycle.costs.lamports)
     assert planned_legs(decision)[-1].min_amount_out == decision.min_amount_out <= decision.cycle.amount_out
     assert 0 <= decision.risk.total <= 1
-    fresh = requote(opportunity, market, OpenPlans())
+    fresh = requote(opportunity, market, OpenPlans(), allow.tip)
     assert fresh == decision.cycle

@@ -123,7 +123,9 @@ async def test_plans_and_refusals(stage: Stage, bus: Bus, memory: Memory) -> Non
     assert pool is not None
     assert plan.legs[0].amount_out == pool.quote_in(True, 10**9).amount_out
     assert (plan.slot, plan.legs[0].slot, plan.legs[0].quoted_ns) == (10, 10, START_NS + 10 * SLOT_NS)
-    assert plan.min_amount_out == 10**9 + 106_000
+    # Base and priority fee, and the largest tip there is.
+    assert (plan.cost, plan.tip) == (1_006_000, 1_000_000)
+    assert plan.min_amount_out == 10**9 + plan.cost
     assert plan.permit_epoch >= 1
     # The gap closes before the next one is read: the fresh quote counts.
     memory.write([pool_state(CHEAP, (DEEP, DEEP), slot=11, version=2)], 11)

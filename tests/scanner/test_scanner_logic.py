@@ -10,7 +10,7 @@ from markets.confidence import Factors, confidence
 from markets.costs import Costs
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
 from pipeline._core import Pool, QuoteError
-from pipeline.messages import ConfidenceBand, Opportunity
+from pipeline.messages import ConfidenceBand, Opportunity, Protocol
 from workers.quote_core.tables import Tables
 from workers.scanner.confidence import Swapped, leg_factors
 from workers.scanner.finder import Finder, Found
@@ -74,12 +74,18 @@ def test_what_is_found_pays_after_costs_and_no_other_amount_pays_more(world: Wor
             assert brute_force(world, one, share) <= gross
 
 
+def test_pools_that_guard_no_swap_are_left_out(world: World):
+    held = {pool.pool.protocol for pool in finder_of(world).pools.values()}
+    every = {one.pool.protocol for one in world.pools.values()}
+    assert {int(protocol) for protocol in every - held} == {int(Protocol.MARINADE)}
+
+
 def test_a_search_of_changed_pools_finds_the_cycles_through_them(world: World):
     finder = finder_of(world)
     everything = {tuple(leg.pool for leg in found.candidate.legs) for found in finder.search(None)}
     for changed in ([0], [1, 5, 9], list(range(len(world.pools)))):
         found = {tuple(leg.pool for leg in one.candidate.legs) for one in finder.search(changed)}
-        addresses = {finder.pools[pool_id].pool.address for pool_id in changed}
+        addresses = {finder.pools[pool_id].pool.address for pool_id in changed if pool_id in finder.pools}
         assert found == {pools for pools in everything if addresses & set(pools)}
     assert finder.search([]) == []
 

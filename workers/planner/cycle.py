@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from markets.costs import SolPrice, cost_in_token
+from markets.costs import PAR, Costs, SolPrice, amount_in_lamports, cost_in_token
+from markets.solana.transactions.fees import TipSettings, tip_for
 from markets.tokens import SOL_MINT
 from pipeline.messages import Leg, Opportunity, Refusal, RefusalReason
 from workers.planner.open_plans import OpenPlans, Pending
@@ -45,7 +46,10 @@ class FreshCycle:
     legs: tuple[tuple[Leg, int, LegQuote], ...]
     amount_in: int
     amount_out: int
+    costs: Costs
+    """What the transaction pays, lamports; the tip among them was sized from this very profit."""
     cost: int
+    """The same in the cycle's token, rounded up."""
 
     @property
     def net_profit(self) -> int:
@@ -81,9 +85,13 @@ def cycle_problem(opportunity: Opportunity) -> str | None:
 
 
 def requote(
-    opportunity: Opportunity, quotes: Quotes, open_plans: OpenPlans, amount_in: int | None = None
+    opportunity: Opportunity,
+    quotes: Quotes,
+    open_plans: OpenPlans,
+    tip: TipSettings,
+    amount_in: int | None = None,
 ) -> FreshCycle | Refusal:
-    """Price the cycle anew, each leg with what the leg before it gives; return the refusal where a leg has no quote.
+    """Price the cycle anew, each leg with what the leg before it gives; return the refusal where a quote is missing.
 
     `amount_in` puts in another amount than the opportunity's.
 
@@ -97,18 +105,30 @@ def requote(
             return Refusal(reason=found.reason, measured=found.measured, limit=found.limit, subject=leg.pool)
         legs.append((leg, amount, found))
         amount = found.amount_out
-    return FreshCycle(tuple(legs), given, amount, _cost(opportunity, legs))
+    price = _sol_price(opportunity, legs)
+    if price is None:
+        # Without a price the costs are unknown, and with them the minimum that makes a loss impossible.
+        return Refusal(reason=RefusalReason.QUOTE_MISSING, measured=0.0, limit=1.0, subject=SOL_MINT)
+    fees = opportunity.base_fee + opportunity.priority_fee
+    left = amount - given - cost_in_token(fees, price)
+    offered = tip_for(amount_in_lamports(max(left, 0), price), floor=0, settings=tip)
+    costs = Costs(opportunity.base_fee, opportunity.priority_fee, offered)
+    cost = max(opportunity.cost, cost_in_token(costs.lamports, price))
+    return FreshCycle(tuple(legs), given, amount, costs, cost)
 
 
-def _cost(opportunity: Opportunity, legs: Sequence[tuple[Leg, int, LegQuote]]) -> int:
-    """Return the costs in the token: our own figure where the cycle itself prices SOL, never under the scanner's.
+def _sol_price(opportunity: Opportunity, legs: Sequence[tuple[Leg, int, LegQuote]]) -> SolPrice | None:
+    """Return at what price costs are counted: our own where the cycle itself prices SOL, never under the scanner's.
 
     A cost that is too low would let `min_amount_out` admit a loss, so it is not taken on trust.
     """
+    found: list[SolPrice] = []
     lamports = opportunity.base_fee + opportunity.priority_fee + opportunity.tip
-    if opportunity.token == SOL_MINT:
-        return max(opportunity.cost, lamports)
+    if opportunity.cost and lamports:
+        found.append(SolPrice(opportunity.cost, lamports))
     first, amount_in, quote = legs[0]
-    if first.token_out == SOL_MINT and quote.amount_out > 0:
-        return max(opportunity.cost, cost_in_token(lamports, SolPrice(amount_in, quote.amount_out)))
-    return opportunity.cost
+    if opportunity.token == SOL_MINT:
+        found.append(PAR)
+    elif first.token_out == SOL_MINT and quote.amount_out > 0:
+        found.append(SolPrice(amount_in, quote.amount_out))
+    return max(found, default=None)

@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 
 from markets.confidence import band_of
+from markets.solana.transactions.fees import TipSettings
+from markets.solana.venues import VENUES
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.clock import NS_PER_MS
-from pipeline.messages import ConfidenceBand, Leg, Opportunity, Protocol, Refusal, RefusalReason
+from pipeline.messages import ConfidenceBand, Leg, Opportunity, Refusal, RefusalReason
 from pipeline.sections import PlannerSection, TokenLimitsSection
+from pipeline.sections.trading import TipSection
 from workers.planner.cycle import FreshCycle, Quotes, requote
 from workers.planner.limits import PlanLimits
 from workers.planner.open_plans import OpenPlans
@@ -60,12 +63,13 @@ class Rules:
     settings: PlannerSection
     blacklist: frozenset[str]
     tokens: dict[str, TokenLimitsSection]
+    tip: TipSettings
 
     @classmethod
-    def of(cls, settings: PlannerSection) -> Rules:
+    def of(cls, settings: PlannerSection, tip: TipSection) -> Rules:
         """Read the rules from the configuration."""
         tokens = {SOL_MINT: settings.sol, USDC_MINT: settings.usdc}
-        return cls(settings, frozenset(settings.blacklist), tokens)
+        return cls(settings, frozenset(settings.blacklist), tokens, tip)
 
 
 def decide(
@@ -97,7 +101,7 @@ def decide(
     open_plans.advance(moment.slot)
     barred = pool_risk(opportunity, rules)
     band = band_allowed(opportunity)
-    cycle = requote(opportunity, quotes, open_plans, amount_allowed(opportunity, band, rules))
+    cycle = requote(opportunity, quotes, open_plans, rules.tip, amount_allowed(opportunity, band, rules))
     if isinstance(cycle, Refusal):
         return Refused((*barred, cycle), opportunity.net_profit, NO_RISK)
     settings = rules.settings
@@ -216,26 +220,32 @@ def slippage(cycle: FreshCycle, settings: PlannerSection) -> list[Refusal]:
 
 
 def pool_risk(opportunity: Opportunity, rules: Rules) -> list[Refusal]:
-    """Check 6: pools and tokens on the blacklist, and pools of a program that we do not know."""
+    """Check 6: pools and tokens on the blacklist, and pools of a program that we do not know or that guards no swap."""
     named: dict[str, None] = {opportunity.token: None}
     for leg in opportunity.legs:
         named |= {leg.pool: None, leg.token_out: None}
     barred = [name for name in named if name in rules.blacklist]
-    barred += [leg.pool for leg in opportunity.legs if leg.protocol not in _KNOWN and leg.pool not in barred]
+    barred += [leg.pool for leg in opportunity.legs if leg.protocol not in _GUARDED and leg.pool not in barred]
     return [_refusal(RefusalReason.POOL_BLACKLISTED, 1.0, 0.0, name) for name in dict.fromkeys(barred)]
 
 
-_KNOWN = frozenset(Protocol) - {Protocol.UNKNOWN}
+# A swap that cannot be given a least output may give less than the next leg takes: it has no place in a cycle.
+_GUARDED = frozenset(protocol for protocol, venue in VENUES.items() if venue.ENFORCES_MINIMUM)
 
 
 def planned_legs(approved: Approved) -> list[Leg]:
-    """Return the legs of the plan at their fresh quotes; the last one guards the whole cycle."""
-    last = len(approved.cycle.legs) - 1
+    """Return the legs of the plan at their fresh quotes.
+
+    On chain a leg takes an exact input: what the leg before it is expected to give. So that is the least it must give,
+    and the last one guards the whole cycle.
+    """
+    following = [amount_in for _, amount_in, _ in approved.cycle.legs[1:]]
+    minimums = [*following, approved.min_amount_out]
     return [
         leg.replace(
             amount_in=amount_in,
             amount_out=quote.amount_out,
-            min_amount_out=approved.min_amount_out if index == last else 0,
+            min_amount_out=minimums[index],
             slot=quote.slot,
             quoted_ns=quote.quoted_ns,
             price_impact_bps=quote.price_impact_bps,

@@ -30,7 +30,7 @@ async def run(context: WorkerContext) -> None:
     open_plans = OpenPlans()
     window_ns = config.planner.window_ms * NS_PER_MS
     planner = Planner(
-        rules=Rules.of(config.planner),
+        rules=Rules.of(config.planner, config.tip),
         open_plans=open_plans,
         limits=PlanLimits(open_plans, max_plans=config.planner.max_plans, window_ns=window_ns),
         market=market,

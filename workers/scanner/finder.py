@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markets.costs import PAR, Costs, SolPrice, cost_in_token, price_against_us
+from markets.solana.venues import VENUES
 from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT
 from pipeline._core import Candidate, Pool, QuoteError, Searcher
 
 CYCLE_LEGS = (2, 3)
 """How many swaps a cycle may have."""
+_UNGUARDED = frozenset(int(protocol) for protocol, venue in VENUES.items() if not venue.ENFORCES_MINIMUM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ class Finder:
             self._price(token)
 
     def put(self, pool_id: int, pool: Pool, observed_ns: int) -> None:
-        """Take over a pool's newest state."""
+        """Take over a pool's newest state; one whose program guards no swap has no place in a cycle."""
+        if int(pool.protocol) in _UNGUARDED:
+            return
         self.pools[pool_id] = HeldPool(pool, observed_ns)
         self._searcher.upsert(pool_id, pool)
         self._offer(pool_id, pool)

@@ -85,7 +85,7 @@ class Scanner:
         settings = context.config.scanner
         self.context = context
         self._limits = cycle_limits(context.config)
-        self._costs = partial(cycle_costs, settings)
+        self._costs = partial(cycle_costs, settings, context.config.tip.min_lamports)
         self.finder = Finder(self._costs, self._limits)
         self.describer = Describer(settings.expires_ms * NS_PER_MS)
         self.laps = 0
@@ -286,14 +286,14 @@ def cycle_factors(found: Found, shared: SharedQuotes, moment: Moment) -> Factors
     return of_cycle(legs)
 
 
-def cycle_costs(settings: ScannerSection, legs: int) -> Costs:
-    """Return what the transaction of a cycle of so many swaps costs."""
+def cycle_costs(settings: ScannerSection, tip_lamports: int, legs: int) -> Costs:
+    """Return what the transaction of a cycle of so many swaps costs, with the least tip: the planner sizes it."""
     return transaction_costs(
         lamports_per_signature=settings.lamports_per_signature,
         signatures=settings.signatures,
         compute_units=settings.compute_units + legs * settings.compute_units_per_swap,
         micro_lamports_per_unit=settings.micro_lamports_per_unit,
-        tip_lamports=settings.tip_lamports,
+        tip_lamports=tip_lamports,
     )
 
 
