@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from markets.solana.venues import raydium_cpmm
+from markets.solana.venues import raydium_amm_v4, raydium_cpmm
 
 FOLDER = Path(__file__).parent
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "raydium_amm_v4": raydium_amm_v4.PROGRAMS,
     "raydium_cpmm": raydium_cpmm.PROGRAMS,
 }
 """Names of the sources, and the addresses under which each is loaded."""

@@ -22,6 +22,7 @@ from localnet.programs import program_files
 from markets.solana.pools import Pool
 from markets.solana.venues import VENUES
 from markets.solana.venues.shape import SYSTEM_PROGRAM, TOKEN_PROGRAM, Instruction, Meta, Swap, key
+from markets.tokens import SOL_MINT
 from pipeline.messages import Protocol
 
 SLOT, NOW = 300_000_000, 1_750_000_000
@@ -95,8 +96,11 @@ class Rig:
             self.put((wallet, owner, bytes(data)))
 
     def put(self, raw: Raw) -> None:
-        """Set an account."""
+        """Set an account; one of wrapped SOL becomes a native one, with the lamports that it speaks of."""
         lamports = raw[3] if len(raw) == 4 else 10**10
+        if raw[1] == TOKEN_PROGRAM and len(raw[2]) == 165 and raw[2][:32] == key(SOL_MINT):
+            raw = patched(raw, 109, b"\x01\0\0\0" + RENT.to_bytes(8, "little"))
+            lamports = RENT + token_amount(raw[2])
         self.svm.set_account(
             Pubkey.from_string(raw[0]), Account(lamports, raw[2], Pubkey.from_string(raw[1]), False, 2**64 - 1)
         )
