@@ -6,7 +6,9 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,7 @@ import typer
 
 from pipeline.cli import settings
 from pipeline.cli.output import JsonOption, console, print_json, print_line
-from pipeline.errors import BadData, ExitCode, Failure
+from pipeline.errors import BadData, ExitCode, Failure, UsageFailure
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -25,12 +27,27 @@ if TYPE_CHECKING:
 _REFRESH_S = 0.25
 
 
+class DemoMode(StrEnum):
+    """How the demonstration executes."""
+
+    LOCALNET = "localnet"
+    PAPER = "paper"
+
+
 def demo(
     seconds: Annotated[float, typer.Option(min=1, help="Length of the market's day, in seconds of trading.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same opportunities, plans and P&L.")] = 1,
     recorded: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Run on a recorded snapshot of Whirlpool accounts (pubkey,base64; gzip)."),
+    ] = None,
+    mode: Annotated[
+        DemoMode | None,
+        typer.Option(
+            help="localnet: real transactions on the offline chain (the default). paper: fills are computed; the only "
+            "way on a recorded snapshot.",
+            show_default=False,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -39,11 +56,15 @@ def demo(
 
     if recorded is not None and not recorded.is_file():
         raise BadData(f"{recorded}: no such file", "name a snapshot file: lines of pubkey,base64, gzip")
+    if recorded is not None and mode is DemoMode.LOCALNET:
+        raise UsageFailure("a recorded snapshot has no chain to execute on", "leave --mode out, or say --mode paper")
+    chosen = mode or DemoMode.PAPER
     folders = Folders()
     try:
         slot_ms = settings.load().config.market.slot_ms
         overrides = {
             **folders.overrides(),
+            "executor.mode": chosen.value,
             "market.seed": seed,
             "market.slots": max(1, round(seconds * 1000 / slot_ms)),
             "market.source": "recorded" if recorded else "offline",
@@ -74,13 +95,14 @@ async def _demo(overrides: dict[str, object], *, as_json: bool) -> int:
     )
     if as_json:
         run = await running
-        print_json(_document(run))
+        print_json(document(run))
     else:
-        run = await _show(running, shown)
+        run = await show(running, shown, _headline)
     return ExitCode.OK if run.held else ExitCode.CHECK_FAILED
 
 
-async def _show(running: asyncio.Task[Run], shown: list[tuple[Run, Supervisor]]) -> Run:
+async def show(running: asyncio.Task[Run], shown: list[tuple[Run, Supervisor]], headline: Callable[[Run], str]) -> Run:
+    """Draw a run while it lasts, where there is a terminal, and its summary when it has ended."""
     from rich.live import Live
 
     from pipeline.demo.tokens import names_and_amounts
@@ -96,7 +118,7 @@ async def _show(running: asyncio.Task[Run], shown: list[tuple[Run, Supervisor]])
                         run.seen,
                         run.tally,
                         expected=list(supervisor.workers),
-                        headline=_headline(run),
+                        headline=headline(run),
                         now_s=time.monotonic(),
                         name_of=name_of,
                         amount_of=amount_of,
@@ -106,7 +128,7 @@ async def _show(running: asyncio.Task[Run], shown: list[tuple[Run, Supervisor]])
     else:
         out.print("starting the server, the streams and the workers ...")
     run = await running
-    out.print(summary_view(run.tally, run.checks, run.quotes, name_of=name_of, amount_of=amount_of, facts=_facts(run)))
+    out.print(summary_view(run.tally, run.checks, run.quotes, name_of=name_of, amount_of=amount_of, facts=facts(run)))
     return run
 
 
@@ -129,12 +151,19 @@ def _headline(run: Run) -> str:
     return f"pipeline demo: {source}, {run.config.executor.mode} mode; {phase}, slot {run.seen.slot}"
 
 
-def _facts(run: Run) -> dict[str, str]:
+_MODES = {
+    "paper": "paper: fills are computed, nothing is sent",
+    "localnet": "localnet: real transactions, executed by the offline chain; pool programs are stand-ins",
+}
+
+
+def facts(run: Run) -> dict[str, str]:
+    """Return what a summary says of the run itself."""
     market = run.config.market
     restarts = ", ".join(f"{name} {count}" for name, count in sorted(run.seen.restarts.items()))
     return {
         "market": f"recorded pools ({market.recorded_path})" if market.source == "recorded" else "simulated",
-        "mode": f"{run.config.executor.mode}: fills are computed, nothing is sent",
+        "mode": _MODES.get(run.config.executor.mode, run.config.executor.mode),
         "seed": str(market.seed),
         "slots": f"{market.slots} asked for" + (", interrupted" if run.interrupted else "") + f"; last {run.seen.slot}",
         "took": f"{run.elapsed_s:.1f} s",
@@ -143,7 +172,8 @@ def _facts(run: Run) -> dict[str, str]:
     }
 
 
-def _document(run: Run) -> dict[str, object]:
+def document(run: Run) -> dict[str, object]:
+    """Return a run as JSON holds it."""
     tally = run.tally
     return {
         "held": run.held,
@@ -163,6 +193,17 @@ def _document(run: Run) -> dict[str, object]:
         "executions_by_status": dict(tally.results_by_status()),
         "net_profit": tally.net_profit(),
         "dead_letters": len(tally.dead_letters),
+        "reconciliation": {
+            token: {
+                "opening": found.opening,
+                "balance": found.balance,
+                "traded": found.traded,
+                "moved": found.moved,
+                "upkeep": found.upkeep,
+                "difference": found.difference,
+            }
+            for token, found in sorted(tally.reconciliations.items())
+        },
         "quotes": asdict(run.quotes),
         "restarts": run.seen.restarts,
     }

@@ -36,10 +36,12 @@ class ChainFacts:
 
 
 def traded(results: Iterable[ExecutionResult]) -> dict[str, int]:
-    """Return what results changed in the wallets, by mint: gross profits, and under SOL all fees and tips, lamports."""
+    """Return what results changed in the wallets, by mint: their fills, and under SOL all fees and tips, lamports."""
     sums: defaultdict[str, int] = defaultdict(int)
     for result in results:
-        sums[result.token] += result.gross_profit
+        for fill in result.fills:
+            sums[fill.token_in] -= fill.amount_in
+            sums[fill.token_out] += fill.amount_out
         sums[SOL] -= result.base_fee + result.priority_fee + result.tip
     return dict(sums)
 

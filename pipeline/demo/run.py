@@ -60,6 +60,8 @@ class Run:
     elapsed_s: float = 0.0
     interrupted: bool = False
     quotes: QuoteSummary = field(default_factory=QuoteSummary)
+    trading: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with the market's first slot."""
     facts: ChainFacts | None = None
     """What the chain said at the end; None where there is none."""
 
@@ -207,6 +209,7 @@ async def _watch(bus: Bus, run: Run) -> None:
     def on_slot(message: object, _delivery: object) -> None:
         if isinstance(message, SlotUpdate):
             run.seen.slot = message.slot
+            run.trading.set()
             run.seen.closing = run.seen.closing or message.closing
 
     await bus.watch("metrics.health.>", on_health)

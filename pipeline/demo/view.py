@@ -131,6 +131,35 @@ def pnl_table(tally: Tally, name_of: NameOf, amount_of: AmountOf) -> Table:
     return table
 
 
+def books_table(tally: Tally, name_of: NameOf, amount_of: AmountOf) -> Table:
+    """Draw the books beside the chain: what the wallets gained, and what of it is booked."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="the books and the chain", title_justify="left")
+    table.add_column("token", no_wrap=True)
+    for title in ("wallets at first", "at the end", "change on chain", "booked P&L", "upkeep, owner", "difference"):
+        table.add_column(title, justify="right", no_wrap=True)
+
+    def figure(token: str, amount: int) -> str:
+        return amount_of(token, amount).split(" ")[0]  # the row names the token
+
+    for token, found in sorted(tally.reconciliations.items(), key=lambda item: name_of(item[0])):
+        if found.balance == found.opening and not (found.traded or found.upkeep or found.moved or found.difference):
+            continue
+        difference = figure(token, found.difference) if found.difference else "0"
+        table.add_row(
+            name_of(token),
+            figure(token, found.opening),
+            figure(token, found.balance),
+            figure(token, found.balance - found.opening),
+            figure(token, found.traded),
+            figure(token, found.upkeep + found.moved),
+            Text(difference, style="bold red" if found.difference else "green"),
+        )
+    newest = max(tally.reconciliations.values(), key=lambda found: found.slot)
+    table.caption = f"{newest.transactions:,} final transactions of our wallets, read up to slot {newest.slot:,}"
+    table.caption_justify = "left"
+    return table
+
+
 def last_results(tally: Tally, name_of: NameOf, amount_of: AmountOf, count: int = 6) -> Table:
     """Draw the newest executions."""
     table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, title="newest executions", title_justify="left")
@@ -237,5 +266,8 @@ def summary_view(
     for key, value in facts.items():
         about.add_row(Text(key, style="dim"), value)
     middle: RenderableType = Columns([flow_table(tally), pnl_table(tally, name_of, amount_of)], padding=(0, 4))
-    parts = [about, middle, best_opportunities(tally, name_of, amount_of), quotes_table(quotes), table]
+    parts = [about, middle, best_opportunities(tally, name_of, amount_of), quotes_table(quotes)]
+    if tally.reconciliations:
+        parts.append(books_table(tally, name_of, amount_of))
+    parts.append(table)
     return Panel(Group(*parts), title="summary", title_align="left", box=box.ROUNDED, expand=False)

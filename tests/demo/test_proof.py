@@ -1,0 +1,159 @@
+"""The checks of a run against the chain: each holds on what is right, and falls on the one thing that is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.demo.chain import moved_before
+from pipeline.demo.proof import SOL, ChainFacts, Landed, proof_checks, proved, traded
+from pipeline.demo.tally import Tally
+from pipeline.messages import (
+    Anomaly,
+    ExecutionPlan,
+    ExecutionResult,
+    ExecutionStatus,
+    ExecutionSubmitted,
+    Fill,
+    Reconciliation,
+)
+
+FEES = {"base_fee": 5_000, "priority_fee": 7_000, "tip": 100_000}
+
+
+def a_fill(token_in: str, token_out: str, amount_in: int, amount_out: int) -> Fill:
+    return Fill(pool="P", token_in=token_in, token_out=token_out, amount_in=amount_in, amount_out=amount_out)
+
+
+def filled(number: int = 1, **changes: Any) -> ExecutionResult:
+    fields: dict[str, Any] = {
+        "id": f"r{number}",
+        "plan_id": f"p{number}",
+        "status": ExecutionStatus.FILLED,
+        "token": SOL,
+        "signature": f"s{number}",
+        "wallet": "W",
+        "amount_out": 1_500_000,
+        "simulated_amount_out": 1_500_000,
+        "fills": [a_fill(SOL, "X", 1_000_000, 40), a_fill("X", SOL, 39, 1_500_000)],
+        **FEES,
+    }
+    return ExecutionResult(**{**fields, **changes})
+
+
+def a_run() -> tuple[Tally, ChainFacts]:
+    tally = Tally()
+    failed = ExecutionResult(
+        id="r2", plan_id="p2", status=ExecutionStatus.REVERTED, token=SOL, signature="s2", base_fee=5_000, wallet="W"
+    )
+    dropped = ExecutionResult(
+        id="r3", plan_id="p3", status=ExecutionStatus.DROPPED, token=SOL, signature="s3", wallet="W"
+    )
+    tally.add_all([filled(), failed, dropped])
+    tally.add(ExecutionPlan(id="p1", expected_amount_out=1_500_000))
+    tally.add(ExecutionSubmitted(id="u1", plan_id="p1", signature="s1"))
+    gained = 500_000 - 112_000 - 5_000
+    tally.add(
+        Reconciliation(id="a", token=SOL, opening=10_000_000, balance=10_000_000 + gained - 9, traded=gained, upkeep=-9)
+    )
+    tally.add(Reconciliation(id="b", token="X", opening=5, balance=6, traded=1))
+    facts = ChainFacts(landed={"s1": Landed(7, False, True), "s2": Landed(8, True, True)})
+    facts.holdings = {SOL: 10_000_000 + gained - 9, "X": 6}
+    return tally, facts
+
+
+def held(tally: Tally, facts: ChainFacts) -> list[bool]:
+    return [check.held for check in proof_checks(tally, facts)]
+
+
+def test_what_is_right_holds() -> None:
+    tally, facts = a_run()
+    assert held(tally, facts) == [True, True, True]
+    assert proved(tally)
+
+
+def test_the_surplus_of_a_leg_is_traded_too() -> None:
+    assert traded([filled()]) == {SOL: 500_000 - 112_000, "X": 1}
+
+
+@pytest.mark.parametrize("field", ["balance", "traded", "upkeep", "difference", "pending"])
+def test_one_lamport_too_many_in_the_books(field: str) -> None:
+    tally, facts = a_run()
+    right = tally.reconciliations[SOL]
+    tally.reconciliations[SOL] = right.replace(**{field: getattr(right, field) + 1})
+    assert held(tally, facts)[0] is False
+
+
+def test_the_node_disagrees_with_the_auditor() -> None:
+    tally, facts = a_run()
+    facts.holdings["X"] = 7
+    assert held(tally, facts)[0] is False
+
+
+def test_books_that_were_never_held_against_the_chain() -> None:
+    tally, facts = a_run()
+    tally.reconciliations.clear()
+    assert held(tally, facts)[0] is False
+    assert not proved(tally)
+
+
+@pytest.mark.parametrize(
+    ("signature", "landed"),
+    [
+        ("s1", None),
+        ("s1", Landed(7, True, True)),
+        ("s2", None),
+        ("s2", Landed(8, False, True)),
+        ("s3", Landed(9, False, True)),
+    ],
+)
+def test_a_result_that_the_chain_denies(signature: str, landed: Landed | None) -> None:
+    tally, facts = a_run()
+    facts.landed.pop(signature, None)
+    if landed is not None:
+        facts.landed[signature] = landed
+    assert held(tally, facts)[1] is False
+    # Unless the auditor said so.
+    tally.add(Anomaly(id="n", rule="transaction_vanished", causation_id=f"r{signature[1:]}"))
+    assert held(tally, facts)[1] is True
+
+
+def test_a_plan_that_was_signed_twice() -> None:
+    tally, facts = a_run()
+    tally.add(ExecutionSubmitted(id="u9", plan_id="p1", signature="s9"))
+    assert held(tally, facts)[1] is False
+
+
+def test_a_transaction_of_two_plans() -> None:
+    tally, facts = a_run()
+    tally.add(ExecutionSubmitted(id="u9", plan_id="p9", signature="s1"))
+    assert held(tally, facts)[1] is False
+
+
+@pytest.mark.parametrize("changes", [{"amount_out": 1_500_001}, {"simulated_amount_out": 1_499_999}])
+def test_an_undisturbed_cycle_that_came_out_otherwise(changes: dict[str, int]) -> None:
+    tally, facts = a_run()
+    tally.results["r1"] = filled(**changes)
+    assert held(tally, facts)[2] is False
+    facts.disturbed.add("s1")
+    assert held(tally, facts)[2] is True
+
+
+def entry(signature: str, slot: int, *, failed: bool = False) -> dict[str, Any]:
+    return {"signature": signature, "slot": slot, "err": {"InstructionError": [0, "x"]} if failed else None}
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ([entry("ours", 8)], False),
+        ([entry("later", 8), entry("ours", 8), entry("long ago", 7)], False),
+        ([entry("ours", 8), entry("sooner", 8)], True),
+        ([entry("ours", 9), entry("between", 8), entry("long ago", 7)], True),
+        ([entry("ours", 8), entry("sooner", 8, failed=True), entry("long ago", 5)], False),
+        ([entry("other", 8)], False),
+    ],
+)
+def test_who_moved_a_pool_before_us(history: list[dict[str, Any]], expected: bool) -> None:
+    assert moved_before(history, "ours", 7) is expected
