@@ -27,6 +27,8 @@ _CALM_FROM = 0.85
 """Share of the run after which nothing new goes wrong: what was begun must be able to end."""
 _WINDOW_S = (3.0, 8.0)
 _HALT_S = (1.0, 3.0)
+_GAPS = (0.6, 1.0, 1.2)
+"""From one window's beginning to the next one's, in lengths of the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def schedule(seed: int, seconds: float, faults: Sequence[str] = tuple(FAULTS)) -
 def _windows(draw: random.Random, calm: float, faults: list[str]) -> list[Step]:
     steps: list[Step] = []
     at, waiting = 1.0, list[str]()
-    # Short runs get short windows, so that each fault has its turn.
-    fit = min(1.0, calm / (len(faults) * sum(_WINDOW_S) / 2 + 1)) if faults else 1.0
+    # Short runs get short windows, so that each fault has its turn, however the lengths are drawn.
+    fit = min(1.0, (calm - 2) / (len(faults) * _WINDOW_S[1] * _GAPS[-1])) if faults else 1.0
     while faults and at < calm - 1:
         if not waiting:
             waiting = draw.sample(faults, len(faults))
@@ -63,7 +65,7 @@ def _windows(draw: random.Random, calm: float, faults: list[str]) -> list[Step]:
         length = draw.uniform(*_WINDOW_S) * fit
         steps += [Step(at, "fault", name, FAULTS[name]), Step(min(at + length, calm), "clear", name)]
         # Some windows overlap the next one.
-        at += length * draw.choice((0.6, 1.0, 1.2))
+        at += length * draw.choice(_GAPS)
     return steps
 
 
