@@ -32,7 +32,6 @@ from localnet.layouts import (
 from localnet.stake_pools import issue, updated_account
 from markets.solana.transactions.keys import pubkey
 from markets.solana.transactions.lookup_tables import TABLE_MAX, TABLE_PROGRAM
-from markets.solana.transactions.tips import TIP_ACCOUNTS
 from markets.solana.transactions.token_accounts import associated_address
 from markets.solana.venues import VENUES
 from markets.solana.venues.shape import SLOTS_PER_EPOCH, SYSTEM_PROGRAM, Swap
@@ -182,7 +181,8 @@ def _lookup_tables(pools: Iterable[GenesisPool], authority: str, slot: int) -> I
     tables: list[dict[str, None]] = []
     for named in by_pair.values():
         if not tables or len(tables[-1] | named) > TABLE_MAX:
-            tables.append(dict.fromkeys(TIP_ACCOUNTS))
+            # Tip accounts are in none: block engines look for them among a transaction's own keys.
+            tables.append({})
         tables[-1] |= named
     for number, addresses in enumerate(tables):
         made = slot - 1_000 + number

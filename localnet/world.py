@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from localnet.chain.records import Block
 from localnet.market import Engine, OwnFill, Trade, own_fills
 from localnet.publication import HeldState
 from markets.pool_states import PoolStates
@@ -34,6 +35,10 @@ class Advance:
     differing: tuple[OwnFill, ...]
     """Fills that came out otherwise here than in the executor's books."""
     closing: bool
+    differences: tuple[str, ...] = ()
+    """On a chain: trades that the programs carried out otherwise than the core's math says, in words."""
+    block: Block | None = None
+    """On a chain: the slot's block."""
 
 
 @dataclass(slots=True)
