@@ -17,7 +17,8 @@ demo: build
 	$(BIN)/pipeline demo
 
 test: build
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 	cargo test --manifest-path core/Cargo.toml --no-default-features --quiet
 
 lint: build

@@ -94,3 +94,29 @@ async def connect(nats_config: Config) -> AsyncIterator[Connect]:
 async def bus(connect: Connect) -> Bus:
     """One connection with fresh, empty streams."""
     return await connect()
+
+# Tests that measure, or that count on both processors: `make test` runs them after the others, one at a time.
+ALONE = frozenset(
+    {
+        "chaos/test_chaos_run.py",
+        "demo/test_demo.py",
+        "external/test_external_processes.py",
+        "permit/test_permit_bench.py",
+        "permit/test_permit_chaos.py",
+        "permit/test_permit_stopping.py",
+        "rpc/test_rpc_processes.py",
+        "rpc/test_rpc_source.py",
+        "shm/test_bench.py",
+        "shm/test_crashes.py",
+        "shm/test_pool_blobs.py",
+        "shm/test_torn_reads.py",
+    }
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of these files."""
+    root = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(root).as_posix() in ALONE:
+            item.add_marker(pytest.mark.alone)
