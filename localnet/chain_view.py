@@ -7,6 +7,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import base58
 
@@ -15,7 +16,15 @@ SYSVAR_OWNER = "Sysvar1111111111111111111111111111111111111"
 SLOTS_PER_EPOCH = 432_000
 KEPT_SLOTS = 300
 """How far back a node that is behind can be."""
+CONFIRMED_AFTER = 1
+"""Slots until a block counts as confirmed; https://solana.com/docs/rpc#configuring-state-commitment says what it is."""
+FINAL_AFTER = 32
+"""Slots until a block is final: no fork takes it back any more."""
 RENT_EPOCH = 18_446_744_073_709_551_615
+
+
+Commitment = Literal["processed", "confirmed", "finalized"]
+_DEPTH: Mapping[Commitment, int] = {"processed": 0, "confirmed": CONFIRMED_AFTER, "finalized": FINAL_AFTER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,7 @@ class ChainAccount:
     owner: str
     data: bytes
     lamports: int
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,9 @@ class View:
     unix_time: int
     accounts: Mapping[str, ChainAccount]
     changed: frozenset[str]
-    """Those that this slot wrote."""
+    """Those that this slot wrote, or that differ because a fork took blocks back."""
+    block_height: int = 0
+    blockhash: str = ""
 
 
 def account_of(owner: str, data: bytes, lamports: int = 0) -> ChainAccount:
@@ -67,10 +79,21 @@ def genesis_hash(market: str) -> str:
 class ChainView:
     """The newest slots of the chain; several nodes may serve one."""
 
-    def __init__(self, market: str, fixed: Mapping[str, ChainAccount]) -> None:
-        """Begin at slot 0 with the accounts that never change."""
+    def __init__(
+        self,
+        market: str,
+        fixed: Mapping[str, ChainAccount],
+        *,
+        slot: int = 0,
+        unix_time: int = 0,
+        block_height: int = 0,
+        blockhash: str = "",
+    ) -> None:
+        """Begin at a slot with the accounts that are there from the start."""
         self.genesis = genesis_hash(market)
-        self._views: deque[View] = deque([View(0, 0, dict(fixed), frozenset())], maxlen=KEPT_SLOTS)
+        beginning = View(slot, unix_time, dict(fixed), frozenset(), block_height, blockhash)
+        self._views: deque[View] = deque([beginning], maxlen=KEPT_SLOTS)
+        self._highest = slot
 
     @property
     def newest(self) -> View:
@@ -81,11 +104,32 @@ class ChainView:
         """Return the view of a node that is so many slots behind, as far as they are kept."""
         return self._views[max(0, len(self._views) - 1 - behind)]
 
-    def advance(self, slot: int, unix_time: int, written: Iterable[tuple[str, ChainAccount | None]]) -> View:
-        """Go on to a slot that wrote some accounts (None: closed); the Clock is always written."""
+    def by(self, commitment: Commitment, behind: int = 0) -> View:
+        """Return what a node that is so many slots behind tells at a commitment.
+
+        Slots of blocks that a fork took back count as gone by: what was final stays final.
+        """
+        last = self._highest - behind - _DEPTH[commitment]
+        return next((view for view in reversed(self._views) if view.slot <= last), self._views[0])
+
+    def advance(
+        self,
+        slot: int,
+        unix_time: int,
+        written: Iterable[tuple[str, ChainAccount | None]],
+        *,
+        block_height: int | None = None,
+        blockhash: str = "",
+    ) -> View:
+        """Go on to a slot that wrote some accounts (None: closed); the Clock is always written.
+
+        Raises:
+            ValueError: if the slot was there already, on this fork or on one that was given up.
+        """
         before = self.newest
-        if slot <= before.slot:
-            raise ValueError(f"slot {slot} does not come after {before.slot}")
+        if slot <= self._highest:
+            raise ValueError(f"slot {slot} does not come after {self._highest}")
+        # A copy of references only: accounts are values.
         accounts = dict(before.accounts)
         changed = {CLOCK}
         for address, account in written:
@@ -95,6 +139,33 @@ class ChainView:
                 accounts[address] = account
             changed.add(address)
         accounts[CLOCK] = clock_account(slot, unix_time)
-        view = View(slot, unix_time, accounts, frozenset(changed))
+        height = slot if block_height is None else block_height
+        view = View(slot, unix_time, accounts, frozenset(changed), height, blockhash)
         self._views.append(view)
+        self._highest = slot
         return view
+
+    def take_back(self, blocks: int) -> View:
+        """Forget the newest blocks, which a fork gave up; return what is the newest now.
+
+        Raises:
+            ValueError: if one of them is final.
+        """
+        final = self.by("finalized")
+        if blocks >= len(self._views) or self._views[-1 - blocks].slot < final.slot:
+            raise ValueError(f"{blocks} blocks back is behind slot {final.slot}, which is final")
+        for _ in range(blocks):
+            self._views.pop()
+        return self.newest
+
+    def put(self, address: str, account: ChainAccount | None) -> None:
+        """Have an account as if it had stood there from the beginning (None: as if it had never been)."""
+        for number, view in enumerate(self._views):
+            accounts = dict(view.accounts)
+            if account is None:
+                accounts.pop(address, None)
+            else:
+                accounts[address] = account
+            self._views[number] = View(
+                view.slot, view.unix_time, accounts, view.changed, view.block_height, view.blockhash
+            )

@@ -9,9 +9,20 @@ from typing import Literal
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import InnerInstruction
 
-from localnet.chain_view import ChainAccount
+from localnet.chain_view import ChainAccount, Commitment
 
-Commitment = Literal["processed", "confirmed", "finalized"]
+__all__ = [
+    "Block",
+    "BundleStatus",
+    "ChainRefusal",
+    "Commitment",
+    "ErrorForm",
+    "Record",
+    "Simulated",
+    "Status",
+    "TokenBalance",
+]
+
 ErrorForm = str | dict[str, object]
 """A TransactionError as JSON-RPC shows it: "BlockhashNotFound" or {"InstructionError": [2, {"Custom": 6036}]}."""
 
