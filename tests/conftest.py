@@ -24,9 +24,31 @@ Connect = Callable[..., Awaitable[Bus]]
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
+# Tests that measure, or that count on both processors: `make test` runs them after the others, one at a time.
+ALONE = frozenset(
+    {
+        "chaos/test_chaos_run.py",
+        "demo/test_demo.py",
+        "external/test_external_processes.py",
+        "permit/test_permit_bench.py",
+        "permit/test_permit_chaos.py",
+        "permit/test_permit_stopping.py",
+        "rpc/test_rpc_processes.py",
+        "rpc/test_rpc_source.py",
+        "shm/test_bench.py",
+        "shm/test_crashes.py",
+        "shm/test_pool_blobs.py",
+        "shm/test_torn_reads.py",
+    }
+)
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Against a given server, run the tests that use it and leave the others alone."""
+    """Mark the tests of these files; against a given server, run the tests that use it and leave the others out."""
+    root = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(root).as_posix() in ALONE:
+            item.add_marker(pytest.mark.alone)
     if not os.environ.get("PIPELINE_TEST_NATS_URL"):
         return
     others = [item for item in items if "nats_url" not in getattr(item, "fixturenames", ())]
@@ -94,29 +116,3 @@ async def connect(nats_config: Config) -> AsyncIterator[Connect]:
 async def bus(connect: Connect) -> Bus:
     """One connection with fresh, empty streams."""
     return await connect()
-
-# Tests that measure, or that count on both processors: `make test` runs them after the others, one at a time.
-ALONE = frozenset(
-    {
-        "chaos/test_chaos_run.py",
-        "demo/test_demo.py",
-        "external/test_external_processes.py",
-        "permit/test_permit_bench.py",
-        "permit/test_permit_chaos.py",
-        "permit/test_permit_stopping.py",
-        "rpc/test_rpc_processes.py",
-        "rpc/test_rpc_source.py",
-        "shm/test_bench.py",
-        "shm/test_crashes.py",
-        "shm/test_pool_blobs.py",
-        "shm/test_torn_reads.py",
-    }
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of these files."""
-    root = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(root).as_posix() in ALONE:
-            item.add_marker(pytest.mark.alone)
