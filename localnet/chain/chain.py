@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from solders.hash import Hash
+from solders.keypair import Keypair
+from solders.message import MessageV0
+from solders.pubkey import Pubkey
+from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 
-from localnet.chain.blockhashes import MAX_AGE, Blockhashes
 from localnet.chain.building import Building, stale
-from localnet.chain.bundles import Auction, Book, Bundle, read_bundle, state_of
+from localnet.chain.bundles import Auction, Bundle, read_bundle
 from localnet.chain.errors import in_words
-from localnet.chain.execution import Execution
 from localnet.chain.faults import ChainFaults
-from localnet.chain.history import RECENT_SLOTS, History, Kept
+from localnet.chain.history import Kept
 from localnet.chain.prepared import Prepared, prepare, read
-from localnet.chain.records import (
-    Block,
-    BundleStatus,
-    ChainRefusal,
-    Commitment,
-    ErrorForm,
-    Record,
-    Simulated,
-    Status,
-)
-from localnet.chain_view import CLOCK, FINAL_AFTER, ChainAccount, ChainView, account_of
+from localnet.chain.reads import ChainReads, Queued
+from localnet.chain.records import Block, BundleStatus, ChainRefusal, ErrorForm, Record, Simulated
+from localnet.chain_view import CLOCK, FINAL_AFTER, ChainAccount, account_of
 from markets.solana.venues.shape import SYSTEM_PROGRAM
 
 HISTORY_SLOTS = 20_000
 """How many slots of records are kept; more than two hours."""
+FAUCET_LAMPORTS = 10**17
+"""What airdrops are paid from."""
 
 
-@dataclass(slots=True)
-class _Queued:
-    prepared: Prepared
-    due_slot: int
-
-
-class Chain:
+class Chain(ChainReads):
     """A chain in this process; nothing happens on it but by `produce`. For one thread."""
 
     def __init__(
@@ -54,132 +45,34 @@ class Chain:
         history_slots: int = HISTORY_SLOTS,
     ) -> None:
         """Begin with a genesis block at a slot; another name is another chain, with other blockhashes."""
+        super().__init__(name, first_slot, unix_time, history_slots)
         self.faults = faults or ChainFaults()
         self.auction = auction or Auction()
         self._first = (first_slot, unix_time)
         self._slot_ms = slot_ms
-        self._vm = Execution()
-        self._hashes = Blockhashes(name, first_slot, first_slot)
-        self._history = History(history_slots)
-        self._queue: dict[str, _Queued] = {}
-        self._book = Book()
         self._building: Building | None = None
-        self._highest = first_slot
-        self._untold: dict[str, ChainAccount | None] = {}
-        """What was last told of accounts that changed outside of a block."""
-        self._vm.begin(first_slot, unix_time, self._hashes.seen_by_programs())
-        self._vm.touched.clear()
-        self.views = ChainView(
-            name,
-            self._vm.accounts,
-            slot=first_slot,
-            unix_time=unix_time,
-            block_height=first_slot,
-            blockhash=self._hashes.newest,
-        )
+        self._faucet = Keypair.from_seed(hashlib.sha256(f"faucet of {name}".encode()).digest())
+        self.put(str(self._faucet.pubkey()), account_of(SYSTEM_PROGRAM, b"", FAUCET_LAMPORTS))
         for address in sorted(self.auction.tip_accounts):
             self.put(address, account_of(SYSTEM_PROGRAM, b""))
-
-    # What is
-
-    @property
-    def slot(self) -> int:
-        """Return the newest slot of this fork."""
-        return self.views.newest.slot
-
-    @property
-    def block_height(self) -> int:
-        """Return the newest block's height."""
-        return self.views.newest.block_height
-
-    @property
-    def unix_time(self) -> int:
-        """Return the newest block's time, s."""
-        return self.views.newest.unix_time
-
-    @property
-    def genesis_hash(self) -> str:
-        """Return what names this chain."""
-        return self.views.genesis
-
-    def account(self, address: str, commitment: Commitment = "processed") -> ChainAccount | None:
-        """Return an account; `processed` inside `produce` is as the transactions so far have left it."""
-        if commitment == "processed":
-            return self._vm.accounts.get(address)
-        return self.views.by(commitment).accounts.get(address)
-
-    def latest_blockhash(self, commitment: Commitment = "finalized") -> tuple[str, int]:
-        """Return a blockhash, and the last block height at which a transaction with it can land."""
-        view = self.views.by(commitment)
-        return view.blockhash, view.block_height + MAX_AGE
-
-    def blockhash_valid(self, blockhash: str) -> bool:
-        """Tell whether a blockhash is of this fork and not too old."""
-        last = self._hashes.last_valid(blockhash)
-        return last is not None and self.block_height <= last
-
-    def status(self, signature: str, *, history: bool = False) -> Status | None:
-        """Return where a transaction stands; without `history` only if it is of the last 150 slots."""
-        record = self._history.record(signature)
-        if record is None or (not history and record.slot <= self._highest - RECENT_SLOTS):
-            return None
-        if record.slot <= self.views.by("finalized").slot:
-            return Status(record.slot, None, record.error, "finalized")
-        confirmed = record.slot <= self.views.by("confirmed").slot
-        on_top = self.block_height - record.block_height
-        return Status(record.slot, on_top, record.error, "confirmed" if confirmed else "processed")
-
-    def record(self, signature: str, commitment: Commitment = "finalized") -> Record | None:
-        """Return a transaction of a block at a commitment or beyond it."""
-        record = self._history.record(signature)
-        return record if record is not None and record.slot <= self.views.by(commitment).slot else None
-
-    def signatures(
-        self,
-        address: str,
-        *,
-        before: str | None = None,
-        until: str | None = None,
-        limit: int = 1000,
-        commitment: Commitment = "finalized",
-    ) -> list[Record]:
-        """Return the transactions that named an account, newest first.
-
-        Older than the one `before` (unknown: none at all), newer than the one `until` (unknown: all).
-        """
-        last = self.views.by(commitment).slot
-        return self._history.of(address, before=before, until=until, limit=limit, last_slot=last)
-
-    def fee_samples(self, addresses: Sequence[str] = ()) -> list[tuple[int, int]]:
-        """Return (slot, micro-lamports per compute unit) of recent slots: what it took to write accounts."""
-        return self._history.fee_samples(addresses, self._highest)
-
-    def landed_tips(self) -> list[int]:
-        """Return what the bundles that landed in the last 150 slots paid, lamports, oldest first."""
-        return self._history.tips(self._highest)
-
-    def bundle(self, id_: str) -> BundleStatus | None:
-        """Return what became of a bundle; None where none of this name was sent lately."""
-        status = self._book.statuses.get(id_)
-        if status is None:
-            return None
-        records = (self._history.record(signature) for signature in status.signatures)
-        landed = {record.signature: record.slot for record in records if record is not None}
-        return state_of(status, landed, any(signature in self._queue for signature in status.signatures))
 
     # What is put there
 
     def put(self, address: str, account: ChainAccount | None) -> None:
         """Have an account as if it had stood there from the beginning (None: taken away). For genesis and tests.
 
+        Inside `produce` it belongs to the block that is being made, and goes with it when a fork takes that back.
+
         Raises:
-            ValueError: for an account without lamports, or while a block is made.
+            ValueError: for an account without lamports.
         """
-        if self._building is not None:
-            raise ValueError("a block is being made")
-        if self._highest > self._first[0]:
-            self._untold.setdefault(address, self._vm.accounts.get(address))
+        before = self._vm.accounts.get(address)
         self._vm.put(address, account)
+        if self._building is not None:
+            self._vm.touched.add(address)
+            return
+        if self._highest > self._first[0]:
+            self._untold.setdefault(address, before)
         self.views.put(address, account)
 
     def add_program(self, address: str, elf: bytes) -> None:
@@ -241,6 +134,18 @@ class Chain:
         if not self.faults.drops(slot, prepared.order):
             self._enqueue(prepared, slot + self.faults.delay(slot, prepared.order))
         return prepared.signature
+
+    def airdrop(self, address: str, lamports: int) -> str:
+        """Have the faucet send lamports in the next block; return the signature.
+
+        Raises:
+            ChainRefusal: if the same was asked for in this slot and has landed, or would leave too little for rent.
+        """
+        payer, to = self._faucet.pubkey(), Pubkey.from_string(address)
+        instruction = transfer(TransferParams(from_pubkey=payer, to_pubkey=to, lamports=lamports))
+        blockhash = Hash.from_string(self.latest_blockhash("processed")[0])
+        message = MessageV0.try_compile(payer, [instruction], [], blockhash)
+        return self.send(bytes(VersionedTransaction(message, [self._faucet])))
 
     def send_bundle(self, raws: Sequence[bytes]) -> str:
         """Have a bundle compete for the next block; return its id.
@@ -388,7 +293,7 @@ class Chain:
     def _enqueue(self, prepared: Prepared, due_slot: int) -> None:
         queued = self._queue.get(prepared.signature)
         if queued is None:
-            self._queue[prepared.signature] = _Queued(prepared, due_slot)
+            self._queue[prepared.signature] = Queued(prepared, due_slot)
         else:
             queued.due_slot = min(queued.due_slot, due_slot)
 
