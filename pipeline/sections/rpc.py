@@ -58,14 +58,26 @@ class RpcSection(Section):
 
 
 class LocalnetSection(Section):
-    """The simulated Solana node of the offline market."""
+    """The simulated Solana nodes of the offline market, and the chain behind them where there is one."""
 
     rpc_port: Port
     rpc_nodes: Annotated[int, Field(ge=0, le=8)]
     publish: bool
+    rival_chance: Ratio
+    wallet_lamports: Positive
+    wallet_wrapped: Natural
+    wallet_usdc: Natural
     fault_seed: Natural
     fault_limited: Ratio
     fault_failed: Ratio
     fault_truncated: Ratio
     fault_slow: Ratio
     fault_slow_ms: Positive
+    fault_cut: Ratio
+    fault_expired_blockhash: Ratio
+    fault_dropped: Ratio
+    fault_late: Ratio
+    fault_late_slots: Positive
+    fault_bundle_lost: Ratio
+    fault_fork: Ratio
+    fault_fork_slots: Annotated[int, Field(ge=1, le=31)]
