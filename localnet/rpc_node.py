@@ -1,79 +1,70 @@
-"""A simulated Solana node: JSON-RPC over HTTP and websocket on one loopback port, with faults that can be switched on.
+"""A simulated Solana node: JSON-RPC, websocket and block engine on one loopback port, with faults to switch on.
 
-It serves what a `ChainView` tells of the offline market. It holds no validator and runs no transactions.
+Over a `Chain` it serves everything; over a `ChainView`, an offline market without transactions, accounts and slots.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
-import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
 
+import msgspec
 from aiohttp import WSMsgType, web
 
-from localnet.chain_view import ChainView, View
-from localnet.node_methods import MethodError, address_of, answer, encoded, in_context, invalid
+from localnet.chain.chain import Chain
+from localnet.chain.records import Block
+from localnet.chain_view import ChainView
+from localnet.node_methods import answer
+from localnet.services import jsonrpc
+from localnet.services.block_engine import BUSY, BlockEngine
+from localnet.services.errors import MethodError
+from localnet.services.faults import Faults, set_values, values_of
+from localnet.services.params import Params
+from localnet.services.state import NodeState
+from localnet.services.subscriptions import News, Subscriptions
+
+__all__ = ["Faults", "RpcNode"]
 
 HOST = "127.0.0.1"
+MAX_BODY_BYTES = 1 << 20
 MAX_UNSENT = 10_000
 """Notifications that wait for a client that does not read; then its connection is cut."""
-
-
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong, each as a share of the requests (0..1) unless it says otherwise. Drawn from a seed."""
-
-    limited: float = 0.0
-    """HTTP 429 with Retry-After."""
-    retry_after_s: float = 1.0
-    failed: float = 0.0
-    """HTTP 503."""
-    truncated: float = 0.0
-    """Half of the JSON, with HTTP 200."""
-    garbage: float = 0.0
-    """HTML, with HTTP 200."""
-    slow: float = 0.0
-    slow_s: float = 1.0
-    silent: bool = False
-    """Answers nothing at all, and sends nothing on websockets that stay open."""
-    behind_slots: int = 0
-
-    def apply(self, changes: Mapping[str, object]) -> None:
-        """Take over some of the values.
-
-        Raises:
-            ValueError: for a name or a value that does not fit.
-        """
-        known = {field.name: type(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        for name, value in changes.items():
-            kind = known.get(name)
-            if kind is None or not isinstance(value, (int, float)) or isinstance(value, bool) != (kind is bool):
-                raise ValueError(f"no fault {name} = {value!r}; known: {', '.join(known)}")
-            setattr(self, name, kind(value))
+BUNDLES = "/api/v1/bundles"
+_ENGINE_PATHS = (
+    BUNDLES,
+    "/api/v1/getBundleStatuses",
+    "/api/v1/getInflightBundleStatuses",
+    "/api/v1/getTipAccounts",
+    "/api/v1/transactions",
+)
 
 
 class RpcNode:
     """One node over a chain. `start` binds the port; `told` passes a new slot on to the subscribers."""
 
-    def __init__(self, chain: ChainView, faults: Faults | None = None, *, seed: int = 1) -> None:
+    def __init__(self, chain: ChainView | Chain, faults: Faults | None = None, *, seed: int = 1) -> None:
         """Prepare the routes."""
-        self.chain = chain
         self.faults = faults or Faults()
-        self.calls: dict[str, int] = {}
+        self.state = NodeState(chain, self.faults, seed)
+        self.state.received = self._received
+        self.engine = BlockEngine(self.state)
+        self.calls: Counter[str] = Counter()
         """Requests by method, for tests."""
-        self._random = random.Random(seed)
+        self._news = News(self.state)
         self._clients: set[_Client] = set()
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int = 0) -> str:
         """Serve on a port of the loopback, 0 for a free one; return the address."""
-        app = web.Application(client_max_size=1 << 20)
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_post("/", self._post)
         app.router.add_get("/", self._connect)
+        for path in _ENGINE_PATHS:
+            app.router.add_post(path, self._post_engine)
+        app.router.add_get(BUNDLES + "/tip_floor", self._tip_floor)
         app.router.add_put("/faults", self._set_faults)
+        app.router.add_get("/faults", self._tell_faults)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, port, reuse_address=True).start()
@@ -91,65 +82,114 @@ class RpcNode:
         for client in self._clients:
             client.cut()
 
-    def told(self) -> None:
-        """Notify the subscribers of the newest slot of the chain, as this node sees it."""
+    def told(self, block: Block | None = None) -> None:
+        """Notify the subscribers of what is new on the chain, as this node sees it; a chain gives its block."""
+        if block is not None:
+            self.state.take(block)
+            self.engine.note()
+        if self.state.draws(self.faults.cut_chance, "cut_chance"):
+            self.cut()
+        self._news.look()
         if self.faults.silent:
             return
-        view = self.chain.at(self.faults.behind_slots)
         for client in self._clients:
-            client.notify(view)
+            client.subscriptions.tell(self._news)
 
     @property
     def subscriptions(self) -> int:
         """Return how many subscriptions there are."""
-        return sum(len(client.accounts) + len(client.slots) for client in self._clients)
+        return sum(len(client.subscriptions) for client in self._clients)
 
     # HTTP
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         """Switch faults: a JSON object of their names; `{"cut": true}` cuts the websockets."""
         try:
-            changes = dict(await request.json())
-            if changes.pop("cut", False):
-                self.cut()
-            self.faults.apply(changes)
-        except (ValueError, TypeError) as error:
+            changes = msgspec.json.decode(await request.read(), type=dict[str, object])
+            cut = changes.pop("cut", False)
+            set_values(self._fault_sources(), changes)
+        except (ValueError, RecursionError) as error:
             return web.Response(status=400, text=str(error))
+        if cut:
+            self.state.happened["cut"] += 1
+            self.cut()
         return web.Response(status=204)
 
-    async def _post(self, request: web.Request) -> web.Response:
-        """Answer one call, or fail as the faults say."""
-        body = await request.read()
-        faults, draw = self.faults, self._random.random
-        if faults.silent:
-            await asyncio.sleep(3600)
-        if draw() < faults.slow:
-            await asyncio.sleep(faults.slow_s)
-        if draw() < faults.limited:
-            headers = {"Retry-After": f"{faults.retry_after_s:g}"}
-            return web.Response(status=429, text="Too many requests", headers=headers)
-        if draw() < faults.failed:
-            return web.Response(status=503, text="Service Unavailable")
-        if draw() < faults.garbage:
-            return web.Response(text="<html><body>It works!</body></html>", content_type="text/html")
-        text = json.dumps(self._reply(body))
-        if draw() < faults.truncated:
-            text = text[: len(text) // 2]
-        return web.Response(text=text, content_type="application/json")
+    async def _tell_faults(self, _request: web.Request) -> web.Response:
+        """Tell which faults are on, and how often each took effect."""
+        faults: dict[str, object] = {}
+        happened = Counter(self.state.happened)
+        for source in self._fault_sources():
+            faults |= values_of(source)
+            happened.update(getattr(source, "happened", {}))
+        return _json({"faults": faults, "happened": happened})
 
-    def _reply(self, body: bytes) -> dict[str, object]:
-        request, error = _request_of(body)
-        if request is None:
-            return {"jsonrpc": "2.0", "error": error.body(), "id": None}
-        method = str(request.get("method"))
-        self.calls[method] = self.calls.get(method, 0) + 1
-        id_ = request.get("id")
-        try:
-            behind = self.faults.behind_slots
-            result = answer(self.chain, behind, request.get("method"), request.get("params", []))
-        except MethodError as failure:
-            return {"jsonrpc": "2.0", "error": failure.body(), "id": id_}
-        return {"jsonrpc": "2.0", "result": result, "id": id_}
+    def _fault_sources(self) -> list[object]:
+        """Return what holds the faults: the node's, and its chain's."""
+        chain = self.state.ledger
+        return [self.faults] if chain is None else [self.faults, chain.faults]
+
+    async def _post(self, request: web.Request) -> web.Response:
+        """Answer JSON-RPC, or fail as the faults say."""
+        body = await request.read()
+
+        def reply() -> web.Response:
+            if self.faults.behind_slots:
+                self.state.happened["behind_slots"] += 1
+            answered = jsonrpc.respond(body, self._call)
+            return web.Response(content_type="application/json") if answered is None else _json(answered)
+
+        return await self._served(reply, web.Response(status=429, text="Too many requests"))
+
+    async def _post_engine(self, request: web.Request) -> web.Response:
+        """Answer a call of the block engine; it tells errors with HTTP 400."""
+        body = await request.read()
+
+        def reply() -> web.Response:
+            answered = jsonrpc.respond(body, self._call_engine)
+            bad = isinstance(answered, dict) and "error" in answered
+            return _json(answered, 400 if bad else 200)
+
+        return await self._served(reply, _json(jsonrpc.failed(BUSY, None), 429))
+
+    async def _tip_floor(self, _request: web.Request) -> web.Response:
+        """Tell the tips that landed lately."""
+
+        def reply() -> web.Response:
+            try:
+                return _json(self.engine.tip_floor())
+            except MethodError as error:
+                return web.Response(status=404, text=error.message)
+
+        return await self._served(reply, web.Response(status=429, text="Too many requests"))
+
+    async def _served(self, reply: Callable[[], web.Response], busy: web.Response) -> web.Response:
+        """Return a reply, or what the faults make of it."""
+        faults, draws = self.faults, self.state.draws
+        if faults.silent:
+            self.state.happened["silent"] += 1
+            await asyncio.sleep(3600)
+        if draws(faults.slow, "slow"):
+            await asyncio.sleep(faults.slow_s)
+        if draws(faults.limited, "limited"):
+            busy.headers["Retry-After"] = f"{faults.retry_after_s:g}"
+            return busy
+        if draws(faults.failed, "failed"):
+            return web.Response(status=503, text="Service Unavailable")
+        if draws(faults.garbage, "garbage"):
+            return web.Response(text="<html><body>It works!</body></html>", content_type="text/html")
+        response = reply()
+        if draws(faults.truncated, "truncated") and isinstance(response.body, bytes):
+            response.body = response.body[: len(response.body) // 2]
+        return response
+
+    def _call(self, method: str, params: Params) -> object:
+        self.calls[method] += 1
+        return answer(self.state, method, params)
+
+    def _call_engine(self, method: str, params: Params) -> object:
+        self.calls[method] += 1
+        return self.engine.call(method, params)
 
     # Websocket
 
@@ -167,6 +207,12 @@ class RpcNode:
             self._clients.discard(client)
         return socket
 
+    def _received(self, signature: str) -> None:
+        """Tell whoever wants to know that a transaction came in."""
+        if not self.faults.silent:
+            for client in self._clients:
+                client.subscriptions.received(signature)
+
 
 class _Client:
     """One websocket and its subscriptions."""
@@ -176,16 +222,14 @@ class _Client:
         self._socket = socket
         self._request = request
         self._unsent: asyncio.Queue[str] = asyncio.Queue(MAX_UNSENT)
-        self._last = 0
-        self.accounts: dict[int, str] = {}
-        self.slots: set[int] = set()
+        self.subscriptions = Subscriptions(node.state, self._put)
 
     async def serve(self) -> None:
         sending = asyncio.create_task(self._send())
         try:
             async for message in self._socket:
                 if message.type is WSMsgType.TEXT and not self._node.faults.silent:
-                    self._put(self._reply(message.data.encode()))
+                    self._answer(message.data.encode(errors="replace"))
         finally:
             sending.cancel()
 
@@ -193,52 +237,17 @@ class _Client:
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    def notify(self, view: View) -> None:
-        for id_, address in self.accounts.items():
-            if address in view.changed:
-                found = view.accounts.get(address)
-                # A closed account is told as one of the system program with nothing in it.
-                value = encoded(found) if found is not None else _CLOSED
-                self._put(_notification("account", id_, in_context(view, value)))
-        for id_ in self.slots:
-            slot = {"parent": view.slot - 1, "root": max(0, view.slot - 32), "slot": view.slot}
-            self._put(_notification("slot", id_, slot))
-
-    def _reply(self, body: bytes) -> dict[str, object]:
-        request, error = _request_of(body)
-        if request is None:
-            return {"jsonrpc": "2.0", "error": error.body(), "id": None}
-        try:
-            result = self._subscribe(request.get("method"), request.get("params") or [])
-        except MethodError as failure:
-            return {"jsonrpc": "2.0", "error": failure.body(), "id": request.get("id")}
-        return {"jsonrpc": "2.0", "result": result, "id": request.get("id")}
-
-    def _subscribe(self, method: object, params: object) -> object:
-        if not isinstance(params, list):
-            raise invalid("expected an array")
-        match method:
-            case "accountSubscribe":
-                address = address_of(params[0] if params else None)
-                self._last += 1
-                self.accounts[self._last] = address
-                return self._last
-            case "slotSubscribe":
-                self._last += 1
-                self.slots.add(self._last)
-                return self._last
-            case "accountUnsubscribe" | "slotUnsubscribe":
-                id_ = params[0] if params else None
-                if isinstance(id_, int) and (self.accounts.pop(id_, None) is not None or id_ in self.slots):
-                    self.slots.discard(id_)
-                    return True
-                raise MethodError(-32602, "Invalid subscription id.")
-            case _:
-                raise MethodError(-32601, "Method not found")
+    def _answer(self, body: bytes) -> None:
+        answered = jsonrpc.respond(body, self.subscriptions.call)
+        if answered is None:
+            return
+        self._put(answered)
+        for one in answered if isinstance(answered, list) else [answered]:
+            self.subscriptions.answered(one.get("result"))
 
     def _put(self, message: object) -> None:
         try:
-            self._unsent.put_nowait(json.dumps(message))
+            self._unsent.put_nowait(jsonrpc.encoded(message).decode())
         except asyncio.QueueFull:
             self.cut()
 
@@ -251,24 +260,5 @@ class _Client:
                 return
 
 
-_CLOSED: dict[str, object] = {
-    "data": ["", "base64"],
-    "executable": False,
-    "lamports": 0,
-    "owner": "11111111111111111111111111111111",
-    "rentEpoch": 0,
-    "space": 0,
-}
-
-
-def _notification(kind: str, id_: int, result: object) -> dict[str, object]:
-    return {"jsonrpc": "2.0", "method": f"{kind}Notification", "params": {"result": result, "subscription": id_}}
-
-
-def _request_of(body: bytes) -> tuple[dict[str, object] | None, MethodError]:
-    """Return a request, or the error it earns."""
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
-        return None, MethodError(-32700, "Parse error")
-    return (request if isinstance(request, dict) else None), MethodError(-32600, "Invalid request")
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=jsonrpc.encoded(value), content_type="application/json")

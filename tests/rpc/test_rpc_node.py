@@ -71,7 +71,10 @@ ERRORS: list[tuple[str, list[Any], int]] = [
     ("getAccountInfo", [], -32602),
     ("getAccountInfo", ["0OIl"], -32602),
     ("getAccountInfo", [7], -32602),
-    ("getAccountInfo", [A, {"encoding": "jsonParsed"}], -32602),
+    ("getAccountInfo", [A, {"encoding": "base64+zstd"}], -32602),
+    ("getAccountInfo", [A, {"encoding": "morse"}], -32602),
+    ("getLatestBlockhash", [], -32601),
+    ("sendTransaction", ["x"], -32601),
     ("getAccountInfo", [A, {"minContextSlot": 101}], -32016),
     ("getMultipleAccounts", [A], -32602),
     ("getMultipleAccounts", [[A] * 101], -32602),
@@ -174,7 +177,7 @@ async def test_faults_are_switched_from_outside_and_nonsense_is_refused():
 async def test_the_same_seed_gives_the_same_faults():
     async def outcomes(seed: int) -> list[int]:
         async with nodes(small_chain(), Faults(failed=0.5)) as ([one], [url]), aiohttp.ClientSession() as session:
-            one._random.seed(seed)
+            one.state.random.seed(seed)
             found = []
             for _ in range(20):
                 async with session.post(url, data="{}") as response:
