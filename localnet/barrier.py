@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,12 @@ class Barrier:
         if id_ not in self._landed:
             self._plans.setdefault(id_, slot)
 
+    def submitted(self, plan: str, signature: str, last_valid_block_height: int) -> None:
+        """Note that a plan's transaction was handed to the network; where there is no chain, nothing ever is."""
+
     def result(self, plan: str) -> None:
         """Note that a plan has its result."""
-        self._plans.pop(plan, None)
+        self._forget_plan(plan)
         self._landed[plan] = self.slot
 
     def waiting(self) -> Waiting:
@@ -111,9 +115,53 @@ class Barrier:
         for id_ in missing.outcomes:
             del self._open[id_]
         for id_ in missing.results:
-            del self._plans[id_]
+            self._forget_plan(id_)
         self.given_up += len(missing.outcomes) + len(missing.results)
         return missing
+
+    def _forget_plan(self, plan: str) -> None:
+        self._plans.pop(plan, None)
+
+
+@dataclass(slots=True)
+class ChainBarrier(Barrier):
+    """The same where plans become transactions on a chain.
+
+    A plan is settled in its slot when its transaction was handed to the network, or when its result is there. The
+    result is waited for once the chain knows how the transaction ended; until then the market goes on.
+    """
+
+    landing_slots: int = 0
+    ended: Callable[[str, int], bool] = lambda _signature, _height: False
+    """Tell whether the chain knows how a transaction ended, by its signature and its last valid block height."""
+    _under_way: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def submitted(self, plan: str, signature: str, last_valid_block_height: int) -> None:
+        """Note that a plan's transaction was handed to the network."""
+        if plan not in self._landed:
+            self._plans.pop(plan, None)
+            self._under_way[plan] = (signature, last_valid_block_height)
+
+    def plan(self, id_: str, opportunity: str, slot: int) -> None:
+        """Note that an opportunity became a plan, at a slot."""
+        self.refusal(opportunity)
+        if id_ not in self._landed and id_ not in self._under_way:
+            self._plans.setdefault(id_, slot)
+
+    def waiting(self) -> Waiting:
+        """Return what the present slot still waits for."""
+        missing = Barrier.waiting(self)
+        ended = tuple(plan for plan, transaction in self._under_way.items() if self.ended(*transaction))
+        return replace(missing, results=missing.results + ended)
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing at all is under way: no opportunity open, no plan, no transaction without a result."""
+        return not self._open and not self._plans and not self._under_way and not self.waiting()
+
+    def _forget_plan(self, plan: str) -> None:
+        self._plans.pop(plan, None)
+        self._under_way.pop(plan, None)
 
 
 def _forget(table: dict[int, int] | dict[int, set[str]], horizon: int) -> None:
