@@ -17,7 +17,6 @@ from localnet.chain.records import ChainRefusal, ErrorForm, Record, Simulated
 from localnet.services.accounts import encoder, in_context
 from localnet.services.encoding import encoding_of, inner_of, memo_of, return_data_of, told
 from localnet.services.errors import MethodError, bad_signature, invalid
-from localnet.services.faucet import airdrop
 from localnet.services.params import (
     Params,
     address_of,
@@ -283,7 +282,7 @@ def request_airdrop(node: NodeState, params: Params) -> object:
     lamports = count_of(needed(params, 1), "lamports", 0)
     commitment_of(options_of(params, 2))
     try:
-        signature = airdrop(chain, address, lamports)
+        signature = chain.airdrop(address, lamports)
     except ChainRefusal as refusal:
         raise MethodError(-32603, f"Internal error: {refusal}") from None
     node.received(signature)
