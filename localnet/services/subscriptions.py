@@ -122,6 +122,10 @@ class Subscriptions:
         self._wanted[id_] = wanted
         return id_
 
+    def forget(self, kind: str) -> None:
+        """Lose the subscriptions of a kind without a word, as nodes have been seen to do."""
+        self._wanted = {id_: wanted for id_, wanted in self._wanted.items() if _kind_of(wanted) != kind}
+
     def answered(self, id_: object) -> None:
         """Tell at once, behind the answer, what a new subscription about a signature already has to say."""
         if isinstance(id_, int) and not isinstance(id_, bool):

@@ -152,7 +152,7 @@ async def test_a_websocket_that_forgets_a_subscription_is_found_out_by_polls(tmp
         socket = follow.source.sockets[0]
         await eventually(lambda: socket.figures.subscribed == socket.figures.wanted > 0)
         for client in chain.nodes[0]._clients:
-            client.accounts.clear()
+            client.subscriptions.forget("account")
         ticking = asyncio.create_task(tick(chain))
         await eventually(lambda: socket.figures.connections > 1)
         ticking.cancel()
