@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 from solders.hash import Hash
 
@@ -59,6 +60,7 @@ class Blockhashes:
         height = self._heights.get(blockhash)
         return None if height is None else height + MAX_AGE
 
-    def seen_by_programs(self) -> list[tuple[int, Hash]]:
-        """Return the SlotHashes sysvar's entries, newest first."""
-        return [(entry.slot, entry.hash) for _, entry in zip(range(SLOT_HASHES), self._entries, strict=False)]
+    def before(self, slot: int) -> list[tuple[int, Hash]]:
+        """Return the SlotHashes sysvar's entries in a slot: the blocks before it, newest first."""
+        older = ((entry.slot, entry.hash) for entry in self._entries if entry.slot < slot)
+        return list(islice(older, SLOT_HASHES))

@@ -178,7 +178,7 @@ class Chain(ChainReads):
         if self.faults.forks(slot):
             forked = self.rollback(self.faults.fork_slots)
         building = Building(Kept(slot, self.block_height + 1), time, self._vm, self._hashes, self._history)
-        self._vm.begin(slot, time, self._hashes.seen_by_programs())
+        self._vm.begin(slot, time, self._hashes.before(slot))
         self._building = building
         try:
             for place, bundle in enumerate(self._book.by_tip()):
@@ -230,7 +230,7 @@ class Chain(ChainReads):
             self._untold.setdefault(address, self._vm.accounts.get(address))
         self._vm.restore({address: base.accounts.get(address) for address in touched})
         self._vm.touched.clear()
-        self._vm.begin(base.slot, base.unix_time, self._hashes.seen_by_programs())
+        self._vm.begin(base.slot, base.unix_time, self._hashes.before(base.slot))
         for block in taken:
             for record, order in zip(block.records, block.orders, strict=True):
                 if self.faults.returns(record.slot, order):
@@ -261,7 +261,7 @@ class Chain(ChainReads):
         newest = self.views.newest
         self._vm.restore({address: newest.accounts.get(address) for address in self._vm.touched.copy()})
         self._vm.touched.clear()
-        self._vm.begin(newest.slot, newest.unix_time, self._hashes.seen_by_programs())
+        self._vm.begin(newest.slot, newest.unix_time, self._hashes.before(newest.slot))
 
     def _settle(self, bundle: Bundle, place: int, building: Building) -> BundleStatus:
         """Run a bundle of the auction, or tell why not."""

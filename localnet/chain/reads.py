@@ -36,7 +36,7 @@ class ChainReads:
         """The newest slot of any fork."""
         self._untold: dict[str, ChainAccount | None] = {}
         """What was last told of accounts that changed outside of a block."""
-        self._vm.begin(first_slot, unix_time, self._hashes.seen_by_programs())
+        self._vm.begin(first_slot, unix_time, self._hashes.before(first_slot))
         self._vm.touched.clear()
         self.views = ChainView(
             name,
