@@ -105,9 +105,14 @@ class Barrier:
         )
 
     @property
+    def busy(self) -> bool:
+        """Tell whether an opportunity is open, or a plan under way."""
+        return bool(self._open or self._plans)
+
+    @property
     def idle(self) -> bool:
-        """Tell whether nothing at all is under way: no opportunity open, no plan to land."""
-        return not self._open and not self._plans and not self.waiting()
+        """Tell whether nothing at all is under way, and the present slot is settled."""
+        return not self.busy and not self.waiting()
 
     def give_up(self) -> Waiting:
         """Stop waiting for what is missing now, so that it does not delay the next slots too; return what it was."""
@@ -155,9 +160,9 @@ class ChainBarrier(Barrier):
         return replace(missing, results=missing.results + ended)
 
     @property
-    def idle(self) -> bool:
-        """Tell whether nothing at all is under way: no opportunity open, no plan, no transaction without a result."""
-        return not self._open and not self._plans and not self._under_way and not self.waiting()
+    def busy(self) -> bool:
+        """Tell whether an opportunity is open, a plan under way, or a transaction without a result."""
+        return bool(self._open or self._plans or self._under_way)
 
     def _forget_plan(self, plan: str) -> None:
         self._plans.pop(plan, None)

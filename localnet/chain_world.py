@@ -14,7 +14,7 @@ from localnet.chain.chain import Chain
 from localnet.chain.faults import ChainFaults
 from localnet.chain.records import Block, ChainRefusal, Record
 from localnet.chain_genesis import FIRST_SLOT, TRADERS, WALLET_FUNDS, Funds, TraderRole, chain_genesis, traded
-from localnet.chain_view import SLOTS_PER_EPOCH, ChainAccount
+from localnet.chain_view import ChainAccount
 from localnet.genesis import PROTOCOLS, GenesisPool, genesis
 from localnet.market import Engine, Order, Trade, offline_engine
 from localnet.oracle import EVERY_SLOTS
@@ -111,8 +111,7 @@ class ChainWorld:
         self._trades, self._told = [], []
         slot = self.slot + 1
         self.slot = slot
-        if slot % SLOTS_PER_EPOCH == 0:
-            self._new_epoch(slot)
+        self._update_stake_pools(slot)
         acting = self.trading and not self.closing
         block = self.chain.produce(self.market_ns // NS_PER_S, act=self._act if acting else None)
         changed = self._changed(block)
@@ -250,13 +249,14 @@ class ChainWorld:
         found = ((name, self.chain.account(name)) for name in (*layout.addresses, *layout.mints))
         return {name: (account.owner, account.data) for name, account in found if account is not None}
 
-    def _new_epoch(self, slot: int) -> None:
-        """Have every stake pool updated, as somebody does at the start of every epoch."""
+    def _update_stake_pools(self, slot: int) -> None:
+        """Have every stake pool updated that is of another epoch, as somebody does at the start of every epoch."""
         for address, layout in self._layouts.items():
             account = self.chain.account(address)
             if layout.protocol == Protocol.SPL_STAKE_POOL and account is not None:
                 data = updated_account(account.data, slot)
-                self.chain.put(address, ChainAccount(account.owner, data, account.lamports))
+                if data != account.data:
+                    self.chain.put(address, ChainAccount(account.owner, data, account.lamports))
 
     def _list(self, made: Iterable[GenesisPool]) -> None:
         before = self.slot

@@ -129,6 +129,11 @@ class Market(ABC):
         return self.publishes and self.settings.lockstep
 
     @property
+    def hurries(self) -> bool:
+        """Tell whether slots need not take their time."""
+        return False
+
+    @property
     def over(self) -> bool:
         """Tell whether a market that was told to stop has no time left to settle, or nobody to settle with."""
         if not self.context.stopping.is_set():
@@ -311,7 +316,7 @@ class Market(ABC):
 
     async def _pace(self) -> None:
         """Wait until the slot's wall-clock time has passed, where slots are paced."""
-        if not self.settings.paced:
+        if not self.settings.paced or self.hurries:
             return
         loop = asyncio.get_running_loop()
         due = self._paced_from + self.settings.slot_ms * NS_PER_MS / 1e9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from localnet.chain_market import ChainMarket
 from localnet.lockstep import LISTENED, Market
 from localnet.paper_market import PaperMarket
 from pipeline.context import WorkerContext
@@ -9,7 +10,8 @@ from pipeline.context import WorkerContext
 
 async def run(context: WorkerContext) -> None:
     """Run the market until it has closed, by itself or because it was told to stop, and everything is settled."""
-    market: Market = PaperMarket(context)
+    on_chain = context.config.executor.mode == "localnet"
+    market: Market = ChainMarket(context) if on_chain else PaperMarket(context)
     for subject in LISTENED:
         await context.bus.watch(subject, market.on_message)
     try:
