@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from markets.costs import Costs
-from markets.pool_states import PoolStates
-from markets.tokens import LAMPORTS_PER_SOL, SOL_MINT, USDC_MINT
+from markets.market_view import MarketView
 from markets.venue import Dropped, Filled, Landing, NeverBegun, Prepared, Recovery, Reverted
-from pipeline._core import Pool, PoolRefused, QuoteError
+from pipeline._core import Pool, QuoteError
 from pipeline.messages import ExecutionPlan, Fill, Mode, PoolState, SlotUpdate
 
 
@@ -49,27 +48,22 @@ class PaperVenue:
         self._drop_ratio = drop_ratio
         self._landing_timeout_s = landing_timeout_s
         self._monotonic = monotonic
-        self._states = PoolStates()
-        self._waiting_states: list[PoolState] = []
+        self.market = MarketView()
         self._filled_pools: dict[str, Pool] = {}
         self._submissions: dict[str, _Submission] = {}
         self._undecided: dict[int, int] = {}
         self._ticket = 0
         self._late = False
-        self._price: int | None = None
-        self._slot = 0
-        self._now_ns = 0
-        self._market: str | None = None
 
     @property
     def slot(self) -> int:
         """Return the newest slot seen."""
-        return self._slot
+        return self.market.slot
 
     @property
     def now_ns(self) -> int:
         """Return market time of that slot, ns."""
-        return self._now_ns
+        return self.market.now_ns
 
     @property
     def waiting(self) -> int:
@@ -78,29 +72,23 @@ class PaperVenue:
 
     def take_pool(self, state: PoolState) -> None:
         """Keep a pool's state until its slot is whole."""
-        self._waiting_states.append(state)
+        self.market.take_pool(state)
 
     def take_slot(self, update: SlotUpdate) -> bool:
         """Make the states of a slot the present ones, all at once; return False where a state was missed."""
-        changed = sum(state.slot == update.slot for state in self._waiting_states)
-        if self._another_market(update):
-            changed = -1
-        elif update.slot < self._slot:
+        whole = self.market.take_slot(update)
+        if whole is None:
             return True
-        self._slot, self._now_ns = update.slot, max(self._now_ns, update.market_ns)
-        self._adopt()
+        self._filled_pools.clear()
         # Plans announced before this slot belong to it, even where their claim is still on its way.
         self._ticket += 1
         self._land_when_decided()
-        return changed >= update.pools_changed and not self._states.broken()
+        return whole
 
     def load(self, states: list[PoolState], update: SlotUpdate | None) -> None:
         """Take over states read from the stream: the start, or after a state was missed."""
-        self._waiting_states += states
-        if update is not None and (self._another_market(update) or update.slot >= self._slot):
-            self._slot, self._now_ns = update.slot, max(self._now_ns, update.market_ns)
-        self._adopt()
-        self._states.drop_broken()
+        self.market.load(states, update)
+        self._filled_pools.clear()
 
     def announce(self, plan: ExecutionPlan) -> int:
         """Return the number of the slot's turn in which the plan came in."""
@@ -126,7 +114,7 @@ class PaperVenue:
         assert prepared.reference == f"paper:{plan.id}"
         outcome: asyncio.Future[Landing] = asyncio.get_running_loop().create_future()
         self._submissions[plan.id] = _Submission(plan, outcome, self._monotonic())
-        self._late = self._late or plan.slot + self._landing_slots <= self._slot
+        self._late = self._late or plan.slot + self._landing_slots <= self.market.slot
         return outcome
 
     def withdraw(self, prepared: Prepared) -> None:
@@ -144,14 +132,8 @@ class PaperVenue:
             submission = self._submissions.pop(plan_id)
             if not submission.outcome.done():
                 cause = f"no slot within {self._landing_timeout_s:g} s"
-                submission.outcome.set_result(Dropped(self._slot, cause))
+                submission.outcome.set_result(Dropped(self.market.slot, cause))
         return len(late)
-
-    def sol_price_usd_e6(self) -> int:
-        """Return what one SOL fetches in millionths of a USD on the best pool, 0 where none is known."""
-        if self._price is None:
-            self._price = max((self._one_sol(address) for address in self._states.addresses()), default=0)
-        return self._price
 
     def _land_when_decided(self) -> None:
         """Land every plan whose slot has come, in the order of their ids, unless one may still join them."""
@@ -159,7 +141,7 @@ class PaperVenue:
             return
         self._late = False
         waiting = self._submissions.items()
-        due = [plan_id for plan_id, found in waiting if found.plan.slot + self._landing_slots <= self._slot]
+        due = [plan_id for plan_id, found in waiting if found.plan.slot + self._landing_slots <= self.market.slot]
         for plan_id in sorted(due):
             submission = self._submissions.pop(plan_id)
             # Cancelled where the executor shuts down: then nobody books it, and it has not happened.
@@ -171,26 +153,10 @@ class PaperVenue:
                 # One plan's trouble is its own: it must not keep the others from landing.
                 submission.outcome.set_exception(error)
 
-    def _another_market(self, update: SlotUpdate) -> bool:
-        """Forget the market so far where the update is of another one: its slots and times mean something else."""
-        known, self._market = self._market, update.causation_id
-        if known in (None, update.causation_id):
-            return False
-        self._states = PoolStates()
-        self._slot = self._now_ns = 0
-        return True
-
-    def _adopt(self) -> None:
-        for state in self._waiting_states:
-            self._states.apply(state)
-        self._waiting_states.clear()
-        self._filled_pools.clear()
-        self._price = None
-
     def _land(self, plan: ExecutionPlan) -> Landing:
         if dropped(self._seed, plan.id, self._drop_ratio):
-            return Dropped(self._slot, "dropped on its way, as paper_drop_ratio asks for")
-        found = fill(plan, self._pool, slot=self._slot, sol_price_usd_e6=self.sol_price_usd_e6())
+            return Dropped(self.market.slot, "dropped on its way, as paper_drop_ratio asks for")
+        found = fill(plan, self._pool, slot=self.market.slot, sol_price_usd_e6=self.market.sol_price_usd_e6())
         if isinstance(found, Reverted):
             return found
         filled, pools = found
@@ -198,19 +164,7 @@ class PaperVenue:
         return filled
 
     def _pool(self, address: str) -> Pool | None:
-        try:
-            return self._filled_pools.get(address) or self._states.get(address)
-        except PoolRefused:
-            return None
-
-    def _one_sol(self, address: str) -> int:
-        try:
-            pool = self._states.get(address)
-            if pool is None or {pool.token_a, pool.token_b} != {SOL_MINT, USDC_MINT}:
-                return 0
-            return int(pool.quote_in(pool.token_a == SOL_MINT, LAMPORTS_PER_SOL).amount_out)
-        except (PoolRefused, QuoteError):
-            return 0
+        return self._filled_pools.get(address) or self.market.pool(address)
 
 
 def dropped(seed: int, plan_id: str, ratio: float) -> bool:

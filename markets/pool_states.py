@@ -63,6 +63,16 @@ class PoolStates:
             known.pool = _parse(known.keyframe, known.change)
         return known.pool
 
+    def accounts(self, address: str) -> dict[str, tuple[str, bytes]] | None:
+        """Return the accounts of a pool as (owner, data) by address, or None where its state is not known whole."""
+        known = self._pools.get(address)
+        if known is None or not known.whole or known.keyframe is None:
+            return None
+        found = {one.address: (one.owner, one.data) for one in known.keyframe.accounts}
+        if known.change is not None and _order(known.change) > _order(known.keyframe):
+            found.update((one.address, (one.owner, one.data)) for one in known.change.accounts)
+        return found
+
     def newest(self, address: str) -> PoolState | None:
         """Return the message that brought a pool to its present state, or None where that is not known whole."""
         known = self._pools.get(address)

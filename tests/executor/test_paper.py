@@ -265,7 +265,7 @@ async def test_another_market_begins_anew() -> None:
     venue = a_venue()
     assert not venue.take_slot(slot_update(2).replace(causation_id="another"))
     assert (venue.slot, venue.now_ns) == (2, slot_update(2).market_ns)
-    assert venue.sol_price_usd_e6() == 0
+    assert venue.market.sol_price_usd_e6() == 0
     venue.load(gap(200, slot=2), slot_update(2).replace(causation_id="another"))
     landing = submit(venue, a_plan(slot=2))
     assert venue.take_slot(slot_update(3).replace(causation_id="another"))
@@ -302,7 +302,7 @@ def test_a_change_whose_keyframe_is_nowhere_is_given_up_after_a_reload() -> None
 
 def test_without_pools_there_is_no_price() -> None:
     venue = PaperVenue(landing_slots=1, seed=1, drop_ratio=0.0, landing_timeout_s=5.0)
-    assert venue.sol_price_usd_e6() == 0
+    assert venue.market.sol_price_usd_e6() == 0
     assert venue.take_slot(slot_update(3))
 
 

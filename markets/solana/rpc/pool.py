@@ -22,7 +22,7 @@ from markets.solana.rpc.accounts import (
     slot_number,
 )
 from markets.solana.rpc.endpoint import Endpoint, EndpointFigures, EndpointSettings, names_apart
-from markets.solana.rpc.errors import AttemptFailed, BadAnswer, Behind, Refused, Unanswered
+from markets.solana.rpc.errors import AttemptFailed, BadAnswer, Behind, Refused, RpcError, Unanswered
 from markets.solana.rpc.line import Line
 from markets.solana.rpc.settings import PoolFigures, PoolSettings, Priority
 from markets.solana.rpc.slots import SlotBoard
@@ -209,6 +209,21 @@ class RpcPool:
             if slot < asked.min_slot:
                 raise Behind(host, f"answered at slot {slot}, {asked.min_slot - slot} before the one asked for")
         return answer
+
+    async def everywhere(
+        self, method: str, params: Sequence[object] = (), *, read: Callable[[Any], T]
+    ) -> list[T | RpcError]:
+        """Ask every endpoint that may be asked now, once; return what each gave, or why it gave nothing."""
+        asked = _Asked(method, params, read, 0, self.settings.timeout_s)
+        ready = [endpoint for endpoint in self._candidates(method) if endpoint.take()]
+
+        async def one(endpoint: Endpoint) -> T | RpcError:
+            try:
+                return await self._attempt(endpoint, asked)
+            except RpcError as error:
+                return error
+
+        return list(await asyncio.gather(*(one(endpoint) for endpoint in ready)))
 
     # Typed calls
 

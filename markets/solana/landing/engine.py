@@ -1,0 +1,182 @@
+"""The block engine: bundles, what became of them, and what others tip.
+
+Shapes and paths: Jito's public documentation of its block engine (https://docs.jito.wtf). The address and the token
+that it may ask for are shown nowhere; the host stands for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal
+
+import aiohttp
+
+from markets.limits import TokenBucket
+from markets.solana.landing.line import Answer, Line, Lines
+from markets.solana.rpc.errors import AttemptFailed, BadAnswer, TimedOut, Unreachable
+from markets.solana.rpc.transport import result_of
+from markets.tokens import LAMPORTS_PER_SOL
+
+PATH = "/api/v1/bundles"
+FLOOR_PATH = PATH + "/tip_floor"
+MAX_STATUSES = 5
+"""Bundles that one call may ask about."""
+
+BundleState = Literal["Pending", "Failed", "Landed", "Invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How the block engine is reached."""
+
+    url: str = field(repr=False)
+    tip_floor_url: str = ""
+    auth: str = field(default="", repr=False)
+    timeout_s: float = 1.0
+
+
+class BlockEngine:
+    """One block engine. Use it as an async context manager: it owns its connections."""
+
+    def __init__(self, settings: EngineSettings, bucket: TokenBucket | None = None) -> None:
+        """`bucket` limits the calls; None where nobody asks for that."""
+        headers = {"x-jito-auth": settings.auth} if settings.auth else {}
+        self.settings = settings
+        self.lines = Lines(settings.url, PATH, headers=headers)
+        self.host = self.lines.host
+        self._bucket = bucket
+        self._session: aiohttp.ClientSession | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> BlockEngine:
+        """Keep connections ready."""
+        self._session = aiohttp.ClientSession()
+        self._keeping = asyncio.create_task(self.lines.keep(0.25))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close everything."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+        self.lines.close()
+        if self._session is not None:
+            await self._session.close()
+
+    def may_send(self) -> bool:
+        """Take the right to send one bundle, if the rate allows it now."""
+        return self._bucket is None or self._bucket.take()
+
+    async def take(self) -> Line:
+        """Return a connection that a bundle can be written to.
+
+        Raises:
+            AttemptFailed: if there is none.
+        """
+        return await self.lines.take()
+
+    def sent(self, answer: Answer) -> str:
+        """Return the bundle's id from the answer to sendBundle.
+
+        Raises:
+            RpcError: if it was not taken.
+        """
+        headers = {"Retry-After": answer.headers["retry-after"]} if "retry-after" in answer.headers else {}
+        result = result_of(answer.body, answer.status, headers, self.host, "sendBundle")
+        if not isinstance(result, str) or not 1 <= len(result) <= 128:
+            raise BadAnswer(self.host, "answered sendBundle with something that is no bundle id")
+        return result
+
+    async def states(self, bundles: Sequence[str]) -> dict[str, BundleState]:
+        """Return what the engine tells of some bundles, as far as the rate allows to ask.
+
+        Raises:
+            RpcError: if it does not answer.
+        """
+        found: dict[str, BundleState] = {}
+        for start in range(0, len(bundles), MAX_STATUSES):
+            if self._bucket is not None and not self._bucket.take():
+                break
+            body = _request("getInflightBundleStatuses", [list(bundles[start : start + MAX_STATUSES])])
+            answer = await self.lines.post(body, timeout_s=self.settings.timeout_s)
+            headers = {"Retry-After": answer.headers["retry-after"]} if "retry-after" in answer.headers else {}
+            result = result_of(answer.body, answer.status, headers, self.host, "getInflightBundleStatuses")
+            found |= self._states(result)
+        return found
+
+    async def tip_floor(self, percentile: int) -> int:
+        """Return what bundles that landed lately paid at a percentile, lamports; 0 where nobody tells.
+
+        Raises:
+            AttemptFailed: if the endpoint does not answer as it should.
+        """
+        url = self.settings.tip_floor_url
+        if not url:
+            return 0
+        assert self._session is not None, "the block engine is not open"
+        timeout = aiohttp.ClientTimeout(total=self.settings.timeout_s)
+        try:
+            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
+                text = await response.read()
+                status = response.status
+        except TimeoutError:
+            raise TimedOut(self.host, "did not tell the tip floor in time") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Unreachable(self.host, f"cannot be asked for the tip floor ({type(error).__name__})") from None
+        if status != 200:
+            raise BadAnswer(self.host, f"answered HTTP {status} for the tip floor")
+        return floor_of(text, percentile, self.host)
+
+    def _states(self, result: Any) -> dict[str, BundleState]:
+        values = result.get("value") if isinstance(result, dict) else None
+        if values is None:
+            return {}
+        if not isinstance(values, list):
+            raise BadAnswer(self.host, "told bundle statuses in another form")
+        found: dict[str, BundleState] = {}
+        for value in values:
+            if isinstance(value, dict) and isinstance(value.get("bundle_id"), str):
+                state = value.get("status")
+                if state in ("Pending", "Failed", "Landed", "Invalid"):
+                    found[value["bundle_id"]] = state
+        return found
+
+
+def bundle_request(transactions: Sequence[bytes]) -> bytes:
+    """Return the body of a sendBundle call."""
+    encoded = [base64.b64encode(raw).decode() for raw in transactions]
+    return _request("sendBundle", [encoded, {"encoding": "base64"}])
+
+
+def bundle_id(signatures: Sequence[str]) -> str:
+    """Return the id that a block engine gives a bundle: SHA-256 over its signatures."""
+    return hashlib.sha256(",".join(signatures).encode()).hexdigest()
+
+
+def floor_of(text: bytes, percentile: int, host: str) -> int:
+    """Return the tip at a percentile from the tip floor endpoint's answer, lamports rounded up.
+
+    Raises:
+        AttemptFailed: if it is not such an answer.
+    """
+    try:
+        told = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+        value = told[0][f"landed_tips_{percentile}th_percentile"]
+        lamports = int((value * LAMPORTS_PER_SOL).to_integral_value(rounding="ROUND_CEILING"))
+    except (ValueError, LookupError, TypeError, AttributeError, InvalidOperation, RecursionError):
+        raise BadAnswer(host, "told the tip floor in another form") from None
+    if not 0 <= lamports < 1 << 63:
+        raise BadAnswer(host, "told an impossible tip floor")
+    return lamports
+
+
+def _request(method: str, params: list[object]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, separators=(",", ":")).encode()
+
+
+__all__ = ["AttemptFailed", "BlockEngine", "BundleState", "EngineSettings", "bundle_id", "bundle_request", "floor_of"]
