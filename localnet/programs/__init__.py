@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from markets.solana.venues import raydium_amm_v4, raydium_cpmm
+from markets.solana.venues import raydium_amm_v4, raydium_cpmm, whirlpool
 
 FOLDER = Path(__file__).parent
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "whirlpool": whirlpool.PROGRAMS,
     "raydium_amm_v4": raydium_amm_v4.PROGRAMS,
     "raydium_cpmm": raydium_cpmm.PROGRAMS,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from solders.account import Account
 from solders.clock import Clock
+from solders.compute_budget import set_compute_unit_limit
 from solders.instruction import AccountMeta
 from solders.instruction import Instruction as RawInstruction
 from solders.litesvm import LiteSVM
@@ -155,6 +156,7 @@ class Rig:
             )
             for made in instructions
         ]
+        raw.insert(0, set_compute_unit_limit(1_400_000))
         message = MessageV0.try_compile(payer, raw, [], self.svm.latest_blockhash())
         signatures = [Signature.default()] * message.header.num_required_signatures
         done = self.svm.send_transaction(VersionedTransaction.populate(message, signatures))

@@ -140,7 +140,10 @@ APART void read_input(Input *in, u8 *at) {
 /* The product; its upper half in `high`. */
 INLINE u64 multiply(u64 a, u64 b, u64 *high) {
     u64 a0 = (u32)a, a1 = a >> 32, b0 = (u32)b, b1 = b >> 32;
-    u64 low = a0 * b0, middle = a1 * b0 + (low >> 32), other = a0 * b1 + (u32)middle;
+    u64 low = a0 * b0;
+    /* Or else the compiler sees through it and calls a routine that is not there. */
+    __asm__("" : "+r"(low));
+    u64 middle = a1 * b0 + (low >> 32), other = a0 * b1 + (u32)middle;
     *high = a1 * b1 + (middle >> 32) + (other >> 32);
     return (other << 32) | (u32)low;
 }
