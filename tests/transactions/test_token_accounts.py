@@ -204,6 +204,18 @@ def test_what_is_no_table(vm: LiteSVM):
         extend_table(address, OWNER, OWNER, [OWNER] * 257)
 
 
+def test_a_tip_account_stands_in_the_transaction_itself():
+    keys = [Pubkey(bytes([at] * 32)) for at in range(1, 4)]
+    tip = Pubkey.from_string(TIP_ACCOUNTS[2])
+    table = AddressLookupTableAccount(Pubkey(bytes([100] * 32)), [keys[0], tip, *keys[1:]])
+    paid = [transfer(TransferParams(from_pubkey=KEYS.pubkey(), to_pubkey=key, lamports=1)) for key in keys]
+    message = compiled(OWNER, [*paid, tip_instruction(OWNER, TIP_ACCOUNTS[2], 5)], [table], str(Hash.default()))
+    assert tip in message.account_keys
+    (lookup,) = message.address_table_lookups
+    # The other addresses keep their places in the table.
+    assert list(lookup.writable_indexes) == [0, 2, 3]
+
+
 def test_tables_are_named_only_where_that_makes_the_transaction_smaller():
     keys = [Pubkey(bytes([at] * 32)) for at in range(1, 13)]
 

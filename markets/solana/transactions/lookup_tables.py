@@ -7,6 +7,7 @@ lookup table program's public source (anza-xyz/agave, sdk/program/src/address_lo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from solders.address_lookup_table_account import ID, AddressLookupTable, AddressLookupTableAccount
 from solders.instruction import Instruction
@@ -19,6 +20,7 @@ from solders.system_program import (
 )
 
 from markets.solana.transactions.keys import pubkey
+from markets.solana.transactions.tips import TIP_ACCOUNTS
 from markets.solana.venues.shape import BadAccount, Filters, Memcmp, key
 
 TABLE_PROGRAM = str(ID)
@@ -26,6 +28,8 @@ TABLE_MAX = 256
 EXTEND_MAX = 30
 """Addresses added by one transaction: more would not fit into it."""
 _NEVER = 2**64 - 1
+_KNOWN_MAX = 1_024
+_TIPS = frozenset(map(pubkey, TIP_ACCOUNTS))
 _INITIALIZED, _AUTHORITY, _ADDRESSES = b"\x01\x00\x00\x00", 21, 56
 
 
@@ -95,15 +99,44 @@ def extend_table(table: str, authority: str, payer: str, addresses: Sequence[str
 def chosen(tables: Iterable[AddressLookupTableAccount], keys: Collection[Pubkey]) -> list[AddressLookupTableAccount]:
     """Return the tables worth naming for these keys, the most useful first.
 
+    Tip accounts are never looked up: block engines want to see them among a transaction's own keys.
+
     Naming a table costs 34 bytes and an address in it one, an address beside it 32: it pays from the second key on.
     """
-    rest = set(keys)
-    left = [(table, rest.intersection(table.addresses)) for table in tables]
+    left = [(table, table.addresses.intersection(keys)) for table in map(_known, tables)]
     found: list[AddressLookupTableAccount] = []
     while left:
-        table, covered = max(left, key=lambda one: len(one[1]))
+        best, covered = max(left, key=lambda one: len(one[1]))
         if len(covered) < 2:
             break
-        found.append(table)
-        left = [(other, others - covered) for other, others in left if other is not table]
+        found.append(best.usable)
+        left = [(other, others - covered) for other, others in left if other is not best]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A table that was looked into: a table's addresses are made anew whenever they are asked for."""
+
+    table: AddressLookupTableAccount
+    addresses: frozenset[Pubkey]
+    """Without tip accounts."""
+    usable: AddressLookupTableAccount
+
+
+_known_tables: dict[int, _Known] = {}
+
+
+def _known(table: AddressLookupTableAccount) -> _Known:
+    # By identity: an entry keeps its table alive, so that nothing else can have the same one.
+    found = _known_tables.get(id(table))
+    if found is None:
+        addresses = table.addresses
+        usable = table
+        if not _TIPS.isdisjoint(addresses):
+            # A tip account hides behind the table's own address, which no instruction of ours names.
+            usable = AddressLookupTableAccount(table.key, [table.key if one in _TIPS else one for one in addresses])
+        if len(_known_tables) >= _KNOWN_MAX:
+            _known_tables.clear()
+        found = _known_tables[id(table)] = _Known(table, frozenset(addresses) - _TIPS, usable)
     return found
