@@ -10,14 +10,40 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, inspect, select, text, update
 from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
 
 from pipeline.clock import wall_ns
+from pipeline.ledger.chain import ChainBooks, book_step, forget_bookings, hold
+from pipeline.ledger.chain_models import ChainBook
+from pipeline.ledger.chain_values import Advanced, Step
+from pipeline.ledger.corrections import CORRECTION, Correction
 from pipeline.ledger.engine import LedgerError, NoBooks, first_line, open_engine
-from pipeline.ledger.models import LAYOUT, Base, Books, Execution, ExecutionFill, Plan, Position, Token, Total
-from pipeline.ledger.rows import Entry, PlanEntry, Valuer, execution_row, fill_rows, plan_row
-from pipeline.messages import ExecutionResult, ExecutionStatus
+from pipeline.ledger.models import (
+    LAYOUT,
+    Base,
+    Books,
+    Execution,
+    ExecutionFill,
+    Plan,
+    Position,
+    Submission,
+    Token,
+    Total,
+)
+from pipeline.ledger.rows import (
+    Entry,
+    PlanEntry,
+    SubmissionEntry,
+    Valuer,
+    execution_row,
+    fill_rows,
+    plan_row,
+    submission_row,
+)
+from pipeline.ledger.settlement import mark_resulted, settle
+from pipeline.ledger.sums import Sums, empty_books, read_books, read_totals
+from pipeline.messages import ExecutionResult
 
 __all__ = ["Booked", "Ledger", "LedgerError", "PositionMoved", "Span"]
 
@@ -65,23 +91,22 @@ class Unchecked:
     plan_known: bool
 
 
-class Ledger:
+class Ledger(ChainBooks):
     """The books in one database. Methods block: call them outside the event loop."""
 
-    def __init__(self, url: str, *, starting_capital_lamports: int) -> None:
-        """Open the database and make the tables that are missing."""
+    def __init__(self, url: str, *, starting_capital_lamports: int, replace_older: bool = False) -> None:
+        """Open the database and make the tables that are missing.
+
+        Books of an older layout are refused; `replace_older` throws them away and begins empty ones.
+        """
         self._engine = open_engine(url)
         try:
+            self._check_layout(replace_older=replace_older)
             Base.metadata.create_all(self._engine)
             with self._engine.begin() as connection:
                 row = connection.execute(select(Books).where(Books.id == 1)).mappings().one_or_none()
                 if row is None:
-                    connection.execute(insert(Books), [_empty_books(starting_capital_lamports)])
-                elif row["layout"] != LAYOUT:
-                    raise NoBooks(
-                        f"the books have layout {row['layout']}, this version writes {LAYOUT}",
-                        "give auditor.database_url another database and run `pipeline pnl --rebuild`",
-                    )
+                    connection.execute(insert(Books), [empty_books(starting_capital_lamports)])
                 elif row["starting_capital_lamports"] != starting_capital_lamports:
                     connection.execute(update(Books).values(starting_capital_lamports=starting_capital_lamports))
         except DBAPIError as error:
@@ -93,6 +118,18 @@ class Ledger:
         except (LedgerError, SQLAlchemyError):
             self._engine.dispose()
             raise
+
+    def _check_layout(self, *, replace_older: bool) -> None:
+        if "books" not in inspect(self._engine).get_table_names():
+            return
+        with self._engine.begin() as connection:
+            layout = connection.scalar(select(Books.layout))
+        if layout is None or layout == LAYOUT:
+            return
+        if layout > LAYOUT or not replace_older:
+            fix = "use the version that wrote them" if layout > LAYOUT else "make them anew: `pipeline pnl --rebuild`"
+            raise NoBooks(f"the books have layout {layout}, this version writes {LAYOUT}", fix)
+        Base.metadata.drop_all(self._engine)
 
     def close(self) -> None:
         """Close every connection."""
@@ -115,13 +152,32 @@ class Ledger:
             row = connection.execute(select(Position).where(Position.stream == stream)).mappings().one_or_none()
             return int(row["sequence"]) if row is not None and row["created"] == created else 0
 
-    def book(self, entries: Sequence[Entry], span: Span, value: Valuer) -> Booked:
+    def book(
+        self, entries: Sequence[Entry], span: Span, value: Valuer, submissions: Sequence[SubmissionEntry] = ()
+    ) -> Booked:
         """Book results in the order given, once each, and move the position of EXECUTED, in one transaction.
+
+        What the final chain has decided already is settled with it.
 
         Raises PositionMoved, and books nothing, where the stored position is not the one the span begins at.
         """
         with self._engine.begin() as connection:
-            return _book(connection, entries, span, value)
+            booked = _book(connection, entries, span, value)
+            _book_submissions(connection, submissions)
+            mark_resulted(connection, [entry.result.plan_id for entry in entries])
+            _book_corrections(connection, settle(connection, value).corrections, booked)
+            return booked
+
+    def advance(self, step: Step, value: Valuer) -> Advanced:
+        """Book a stretch of the final chain, settle what it decides, and hold the books against the balances.
+
+        Raises ChainMoved, and books nothing, where the stored position is not the one that the step continues.
+        """
+        with self._engine.begin() as connection:
+            booked = Booked(books=read_books(connection, lock=True))
+            settled = book_step(connection, step, value)
+            _book_corrections(connection, settled.corrections, booked)
+            return Advanced(hold(connection, step), booked if settled.corrections else None)
 
     def book_plans(self, entries: Sequence[PlanEntry], span: Span) -> int:
         """Book plans, once each, and move the position of PLANNED; return how many were new."""
@@ -140,19 +196,15 @@ class Ledger:
             capital = connection.scalars(select(Books.starting_capital_lamports).with_for_update()).one()
             for table in (ExecutionFill, Execution, Plan, Total, Position):
                 connection.execute(delete(table))
-            connection.execute(update(Books).values(**_empty_books(capital)))
+            forget_bookings(connection)
+            connection.execute(update(Books).values(**empty_books(capital)))
 
     def totals(self) -> Booked:
         """Return the present totals."""
         with self._engine.begin() as connection:
-            found = Booked(totals=_totals(connection, None), books=_books(connection, lock=False))
-            found.position = connection.scalar(select(Position.sequence).where(Position.stream == EXECUTED)) or 0
+            found = Booked(totals=read_totals(connection, None), books=read_books(connection, lock=False))
+            found.position = connection.scalar(_executed_position()) or 0
             return found
-
-    def older_than(self, sequence: int) -> int:
-        """Return how many booked results stand before a sequence of EXECUTED."""
-        with self._engine.begin() as connection:
-            return connection.scalar(select(func.count()).where(Execution.sequence < sequence)) or 0
 
     def unchecked(self, *, booked_before_ns: int, limit: int = 1000) -> list[Unchecked]:
         """Return results booked before then of which nobody has yet noted that their plan is known, or is missing."""
@@ -177,21 +229,32 @@ class Ledger:
         found: dict[str, set[str]] = {}
         with self._engine.begin() as connection:
             for chunk in _chunks(list(plan_ids)):
-                query = select(Execution.plan_id, Execution.id).where(Execution.plan_id.in_(chunk))
+                query = select(Execution.plan_id, Execution.id).where(
+                    Execution.plan_id.in_(chunk), Execution.corrects.is_(None)
+                )
                 for row in connection.execute(query):
                     found.setdefault(row.plan_id, set()).add(row.id)
         return found
 
 
+def older_than(url: str, sequence: int) -> int:
+    """Return how many booked results stand before a sequence of EXECUTED, in books of any layout."""
+    engine = open_engine(url)
+    try:
+        if "executions" not in inspect(engine).get_table_names():
+            return 0
+        query = text("SELECT count(*) FROM executions WHERE sequence < :sequence AND status <> :correction")
+        with engine.begin() as connection:
+            return int(connection.scalar(query, {"sequence": sequence, "correction": CORRECTION}) or 0)
+    finally:
+        engine.dispose()
+
+
 def _book(connection: Connection, entries: Sequence[Entry], span: Span, value: Valuer) -> Booked:
-    books = _books(connection, lock=True)
+    sums = Sums(connection, {entry.result.token for entry in entries})
     _move(connection, EXECUTED, span)
     known = _known(connection, Execution.id, [entry.result.id for entry in entries])
-    totals = _totals(connection, {entry.result.token for entry in entries})
-    stored = set(totals)
-    booked = Booked()
-    rows: list[dict[str, Any]] = []
-    fills: list[dict[str, Any]] = []
+    booked = Booked(totals=sums.totals, books=sums.books, position=span.end)
     now = wall_ns()
     for entry in entries:
         result = entry.result
@@ -199,69 +262,37 @@ def _book(connection: Connection, entries: Sequence[Entry], span: Span, value: V
             booked.duplicates += 1
             continue
         known.add(result.id)
-        row = execution_row(entry, value, now)
-        _add_to_books(books, row)
-        row["equity_lamports"] = books["net_lamports"]
-        _add_to_total(totals.setdefault(result.token, dict.fromkeys(_TOTALS, 0)), result, row)
-        rows.append(row)
-        fills += fill_rows(result)
+        sums.add(execution_row(entry, value, now), fill_rows(result))
         booked.results.append(result)
-    if rows:
-        connection.execute(insert(Execution), rows)
-        if fills:
-            connection.execute(insert(ExecutionFill), fills)
-        connection.execute(update(Books).where(Books.id == 1).values(**books))
-        for token in {result.token for result in booked.results}:
-            if token in stored:
-                connection.execute(update(Total).where(Total.token == token).values(**totals[token]))
-            else:
-                connection.execute(insert(Total).values(token=token, **totals[token]))
-    booked.position = span.end
-    booked.totals = totals
-    booked.books = books
+    sums.store()
     return booked
 
 
-_TOTALS = tuple(column.name for column in Total.__table__.columns if column.name != "token")
-_BOOKS = tuple(column.name for column in Books.__table__.columns if column.name not in ("id", "layout"))
+def _book_submissions(connection: Connection, submissions: Sequence[SubmissionEntry]) -> None:
+    rows = {entry.submission.signature: submission_row(entry) for entry in submissions}
+    known = _known(connection, Submission.signature, list(rows))
+    new = [row for signature, row in rows.items() if signature not in known]
+    if new:
+        plans = {row["plan_id"] for row in new}
+        resulted = _known(connection, Execution.plan_id, list(plans))
+        connection.execute(insert(Submission), [row | {"resulted": row["plan_id"] in resulted} for row in new])
 
 
-def _empty_books(capital: int) -> dict[str, int]:
-    return dict.fromkeys(_BOOKS, 0) | {"id": 1, "layout": LAYOUT, "starting_capital_lamports": capital}
+def _book_corrections(connection: Connection, corrections: Sequence[Correction], booked: Booked) -> None:
+    """Book corrections behind whatever was booked before them."""
+    if not corrections:
+        return
+    sums = Sums(connection, {one.row["token"] for one in corrections})
+    for one in corrections:
+        sums.add(one.row, one.fills)
+    sums.store()
+    booked.totals |= sums.totals
+    booked.books = sums.books
+    booked.position = booked.position or connection.scalar(_executed_position()) or 0
 
 
-def _books(connection: Connection, *, lock: bool) -> dict[str, int]:
-    query = select(Books).where(Books.id == 1)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().one()
-    return {name: row[name] for name in _BOOKS}
-
-
-def _totals(connection: Connection, tokens: set[str] | None) -> dict[str, dict[str, int]]:
-    query = select(Total) if tokens is None else select(Total).where(Total.token.in_(tokens))
-    return {row["token"]: {name: row[name] for name in _TOTALS} for row in connection.execute(query).mappings()}
-
-
-def _add_to_books(books: dict[str, int], row: dict[str, Any]) -> None:
-    if row["net_profit"] and (row["net_lamports"] is None or row["net_usd_e6"] is None):
-        books["unvalued"] += 1
-    books["net_usd_e6"] += row["net_usd_e6"] or 0
-    books["net_lamports"] += row["net_lamports"] or 0
-    books["peak_lamports"] = max(books["peak_lamports"], books["net_lamports"])
-    books["max_drawdown_lamports"] = max(books["max_drawdown_lamports"], books["peak_lamports"] - books["net_lamports"])
-
-
-def _add_to_total(total: dict[str, int], result: ExecutionResult, row: dict[str, Any]) -> None:
-    filled = result.status == ExecutionStatus.FILLED
-    total["executions"] += 1
-    total["filled"] += filled
-    total["wins"] += filled and row["net_profit"] > 0
-    total["fees_lamports"] += result.base_fee + result.priority_fee
-    total["tips_lamports"] += result.tip
-    total["expected_of_filled"] += result.expected_profit if filled else 0
-    for name in ("gross_profit", "cost", "net_profit", "expected_profit"):
-        total[name] += row[name]
-    total["net_lamports"] += row["net_lamports"] or 0
-    total["net_usd_e6"] += row["net_usd_e6"] or 0
+def _executed_position() -> Any:
+    return select(Position.sequence).where(Position.stream == EXECUTED)
 
 
 def _known(connection: Connection, column: Any, ids: list[str]) -> set[str]:
@@ -278,6 +309,9 @@ def _move(connection: Connection, stream: str, span: Span) -> None:
     stored = row["sequence"] if row is not None and row["created"] == span.created else 0
     if stored != span.after:
         raise PositionMoved(stream, span.after, stored)
+    if stream == EXECUTED and row is not None and row["created"] != span.created:
+        # Sequences of another creation: no result of the new stream belongs to a chain before this one.
+        connection.execute(update(ChainBook).values(after_sequence=0))
     values = {"created": span.created, "sequence": span.end}
     if row is None:
         connection.execute(insert(Position).values(stream=stream, **values))

@@ -8,6 +8,7 @@ Unix epoch.
 from __future__ import annotations
 
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Dialect, ForeignKey, Index, Integer, Numeric, String, Text
@@ -15,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 # Written into `books.layout`; a database of another layout is refused, never guessed at.
-LAYOUT = 1
+LAYOUT = 2
 
 AMOUNT_MAX = 2**63 - 1
 
@@ -43,6 +44,20 @@ class Whole(TypeDecorator[int]):
 
 class Base(DeclarativeBase):
     """Base of every table."""
+
+
+class Proof(StrEnum):
+    """Whether the final chain bears an execution out."""
+
+    NONE = "none"
+    """It signed nothing, or on no chain."""
+    PENDING = "pending"
+    """Its transaction may still become final, or fail to."""
+    PROVED = "proved"
+    CORRECTED = "corrected"
+    """The final chain says otherwise; a correction stands in the books."""
+    LOST = "lost"
+    """Its chain is gone: an offline chain that was begun anew."""
 
 
 class Books(Base):
@@ -93,15 +108,22 @@ class Plan(Base):
     token: Mapped[str] = mapped_column(String(64))
     other_token: Mapped[str] = mapped_column(String(64))
     pools: Mapped[str] = mapped_column(Text)
+    # JSON: one [pool, protocol, token_in, token_out] for each leg.
+    legs: Mapped[str] = mapped_column(Text)
     amount_in: Mapped[int] = mapped_column(BigInteger)
     min_amount_out: Mapped[int] = mapped_column(BigInteger)
+    expected_amount_out: Mapped[int] = mapped_column(BigInteger)
     expected_profit: Mapped[int] = mapped_column(BigInteger)
+    base_fee: Mapped[int] = mapped_column(BigInteger)
+    priority_fee: Mapped[int] = mapped_column(BigInteger)
+    tip: Mapped[int] = mapped_column(BigInteger)
+    cost: Mapped[int] = mapped_column(BigInteger)
     slot: Mapped[int] = mapped_column(BigInteger)
     created_ns: Mapped[int] = mapped_column(BigInteger)
 
 
 class Execution(Base):
-    """One booked ExecutionResult."""
+    """One booked ExecutionResult, or a correction of one: then its amounts are differences, and may be negative."""
 
     __tablename__ = "executions"
 
@@ -110,6 +132,20 @@ class Execution(Base):
     opportunity_id: Mapped[str] = mapped_column(String(64))
     sequence: Mapped[int] = mapped_column(BigInteger, index=True)
     status: Mapped[str] = mapped_column(String(24))
+    # What it adds to the counts: a correction adds no execution, and may take a fill or a win back.
+    executions: Mapped[int] = mapped_column(Integer)
+    filled: Mapped[int] = mapped_column(Integer)
+    wins: Mapped[int] = mapped_column(Integer)
+    # Id of the execution that a correction is about; NULL for an execution.
+    corrects: Mapped[str | None] = mapped_column(String(64), index=True)
+    signature: Mapped[str] = mapped_column(String(128), index=True)
+    wallet: Mapped[str] = mapped_column(String(64))
+    bundle: Mapped[str] = mapped_column(String(128))
+    last_valid_block_height: Mapped[int] = mapped_column(BigInteger)
+    simulated_amount_out: Mapped[int] = mapped_column(BigInteger)
+    compute_units: Mapped[int] = mapped_column(BigInteger)
+    # What the final chain says of it: see `Proof`.
+    proof: Mapped[str] = mapped_column(String(16))
     mode: Mapped[str] = mapped_column(String(16))
     token: Mapped[str] = mapped_column(String(64))
     # The other token of the cycle, from its fills; NULL where nothing was filled (then the plan knows).
@@ -123,6 +159,8 @@ class Execution(Base):
     cost: Mapped[int] = mapped_column(BigInteger)
     net_profit: Mapped[int] = mapped_column(BigInteger)
     expected_profit: Mapped[int] = mapped_column(BigInteger)
+    # Expected profit, as far as it was filled.
+    expected_of_filled: Mapped[int] = mapped_column(BigInteger)
     sol_price_usd_e6: Mapped[int] = mapped_column(BigInteger)
     # NULL where the price was unknown, or made it more than the column holds.
     net_lamports: Mapped[int | None] = mapped_column(BigInteger)
@@ -177,5 +215,27 @@ class Total(Base):
     net_usd_e6: Mapped[int] = mapped_column(Whole)
 
 
+class Submission(Base):
+    """A transaction that was handed to the network, and the plan it belongs to."""
+
+    __tablename__ = "submissions"
+
+    signature: Mapped[str] = mapped_column(String(128), primary_key=True)
+    plan_id: Mapped[str] = mapped_column(String(64), index=True)
+    opportunity_id: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    wallet: Mapped[str] = mapped_column(String(64))
+    token: Mapped[str] = mapped_column(String(64))
+    mode: Mapped[str] = mapped_column(String(16))
+    last_valid_block_height: Mapped[int] = mapped_column(BigInteger)
+    slot: Mapped[int] = mapped_column(BigInteger)
+    # False until its plan's result is booked.
+    resulted: Mapped[bool] = mapped_column(Boolean)
+
+
 _unchecked = ~Execution.plan_checked
 Index("executions_unchecked", Execution.booked_ns, sqlite_where=_unchecked, postgresql_where=_unchecked)
+_pending = Execution.proof == Proof.PENDING.value
+Index("executions_pending", Execution.sequence, sqlite_where=_pending, postgresql_where=_pending)
+_unresulted = ~Submission.resulted
+Index("submissions_unresulted", Submission.sequence, sqlite_where=_unresulted, postgresql_where=_unresulted)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Engine, Select, case, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Engine, Select, func, literal, select
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.ledger.engine import LedgerError, first_line, open_engine
@@ -90,13 +90,12 @@ def open_report(url: str) -> Reader:
     return Reader(url)
 
 
-_FILLED = Execution.status == "FILLED"
 _ZERO = literal(0, BigInteger)
 _HALF = 2**32
 _COUNTS: dict[str, ColumnElement[int]] = {
-    "executions": func.count(),
-    "filled": func.sum(case((_FILLED, 1), else_=0)),
-    "wins": func.sum(case((_FILLED & (Execution.net_profit > 0), 1), else_=0)),
+    "executions": func.sum(Execution.executions),
+    "filled": func.sum(Execution.filled),
+    "wins": func.sum(Execution.wins),
 }
 # Figures of a pair -> what is summed. SQLite's sums end at 63 bits: the halves of each amount are summed there, and put
 # together in Python.
@@ -108,7 +107,7 @@ _SUMS: dict[str, Any] = {
     "cost": Execution.cost,
     "net_profit": Execution.net_profit,
     "expected_profit": Execution.expected_profit,
-    "expected_of_filled": case((_FILLED, Execution.expected_profit), else_=_ZERO),
+    "expected_of_filled": Execution.expected_of_filled,
     "net_lamports": func.coalesce(Execution.net_lamports, _ZERO),
     "net_usd_e6": func.coalesce(Execution.net_usd_e6, _ZERO),
 }

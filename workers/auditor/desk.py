@@ -14,17 +14,25 @@ from typing import TypeVar
 
 from markets.tokens import load_registry
 from pipeline.bus import Bus, Stored
-from pipeline.ledger import Booked, Entry, Ledger, PlanEntry, Span, unbookable
-from pipeline.messages import Anomaly, ExecutionPlan, ExecutionResult, InvalidMessage, Severity
-from workers.auditor.findings import PLAN_EXECUTED_TWICE, RESULT_WITHOUT_PLAN, Finding, anomaly, examine
+from pipeline.ledger import Booked, Entry, Ledger, PlanEntry, Span, SubmissionEntry, unbookable
+from pipeline.messages import (
+    Anomaly,
+    ExecutionPlan,
+    ExecutionResult,
+    ExecutionSubmitted,
+    InvalidMessage,
+    Message,
+    Severity,
+)
+from workers.auditor.findings import PLAN_EXECUTED_TWICE, RESULT_WITHOUT_PLAN, Finding, anomaly, examine, noticed
 from workers.auditor.follow import Item
 from workers.auditor.snapshot import snapshots
 from workers.auditor.valuation import value_of
 
 T = TypeVar("T")
-Bookable = TypeVar("Bookable", ExecutionPlan, ExecutionResult)
-PLAN = ExecutionPlan
-RESULT = ExecutionResult
+Bookable = TypeVar("Bookable", bound=Message)
+PLANS = (ExecutionPlan,)
+EXECUTIONS = (ExecutionResult, ExecutionSubmitted)
 
 
 class Desk:
@@ -43,63 +51,81 @@ class Desk:
 
     async def close(self) -> None:
         """Finish the transaction under way and close the books."""
-        await self._do(self._ledger.close)
+        await self.do(self._ledger.close)
         self._thread.shutdown()
 
     async def open(self) -> None:
         """Name the tokens, and publish where the books stand."""
         tokens = [(token.mint, token.symbol, token.decimals) for token in load_registry().tokens]
-        await self._do(lambda: self._ledger.name_tokens(tokens))
-        self._announce(await self._do(self._ledger.totals))
+        await self.do(lambda: self._ledger.name_tokens(tokens))
+        self.announce(await self.do(self._ledger.totals))
 
     async def stored(self, stream: str, created: str) -> int:
         """Return the position of a stream."""
-        return await self._do(lambda: self._ledger.position(stream, created))
+        return await self.do(lambda: self._ledger.position(stream, created))
 
     async def book_results(self, items: list[Item], span: Span) -> None:
-        """Book the results of one stretch of EXECUTED."""
+        """Book the results and submissions of one stretch of EXECUTED."""
         started = time.perf_counter_ns()
-        entries = [Entry(*found) for found in await self._fit(items, RESULT, "auditor")]
+        found = await self._fit(items, EXECUTIONS, "auditor")
+        entries = [Entry(at, message) for at, message in found if isinstance(message, ExecutionResult)]
+        submitted = [SubmissionEntry(at, message) for at, message in found if isinstance(message, ExecutionSubmitted)]
         await self._report_findings([entry.result for entry in entries])
-        booked = await self._do(lambda: self._ledger.book(entries, span, value_of))
-        self._announce(booked)
+        booked = await self.do(lambda: self._ledger.book(entries, span, value_of, submitted))
+        if booked.totals or entries:
+            self.announce(booked)
         self._count(items, started)
 
     async def book_plans(self, items: list[Item], span: Span) -> None:
         """Book the plans of one stretch of PLANNED."""
         started = time.perf_counter_ns()
-        entries = [PlanEntry(*found) for found in await self._fit(items, PLAN, "auditor-plans")]
-        await self._do(lambda: self._ledger.book_plans(entries, span))
+        entries = [
+            PlanEntry(at, message)
+            for at, message in await self._fit(items, PLANS, "auditor-plans")
+            if isinstance(message, ExecutionPlan)
+        ]
+        await self.do(lambda: self._ledger.book_plans(entries, span))
         self._count(items, started)
 
     async def check_plans(self, grace_ns: int) -> None:
         """Report results that no plan turned up for."""
         before = self._wall_ns() - grace_ns
-        results = await self._do(lambda: self._ledger.unchecked(booked_before_ns=before))
+        results = await self.do(lambda: self._ledger.unchecked(booked_before_ns=before))
         for found in results:
             if not found.plan_known:
                 detail = f"no plan {found.plan_id} stands in PLANNED"
                 finding = Finding(RESULT_WITHOUT_PLAN, Severity.CRITICAL, 0.0, 1.0, detail)
                 await self._report([finding], found.result_id, found.opportunity_id)
-        await self._do(lambda: self._ledger.mark_checked([found.result_id for found in results]))
+        await self.do(lambda: self._ledger.mark_checked([found.result_id for found in results]))
 
-    async def _fit(self, items: Iterable[Item], kind: type[Bookable], consumer: str) -> list[tuple[int, Bookable]]:
+    async def tell_notices(self) -> None:
+        """Publish what was found while booking, and note that it was; after a crash in between it is said again."""
+        if self._quiet:
+            return
+        while found := await self.do(self._ledger.notices):
+            for row in found:
+                await self._bus.publish(noticed(row, created_ns=self._wall_ns(), producer=self._producer))
+            await self.do(lambda: self._ledger.mark_told([row["id"] for row in found]))
+
+    async def _fit(
+        self, items: Iterable[Item], kinds: tuple[type[Bookable], ...], consumer: str
+    ) -> list[tuple[int, Bookable]]:
         """Return what can be booked, with its sequence; the rest is given up as dead letters."""
         fit: list[tuple[int, Bookable]] = []
         for item in items:
             message = item.message
             if isinstance(message, InvalidMessage):
                 reason, detail = "invalid_message", str(message)
-            elif not isinstance(message, kind):
+            elif not isinstance(message, kinds):
                 reason, detail = "wrong_type", f"{type(message).__name__} on {item.subject}"
-            elif problem := unbookable(message):
+            elif problem := _problem(message):
                 reason, detail = "handler_error", f"cannot be booked: {problem}"
             else:
                 fit.append((item.sequence, message))
                 continue
             if not self._quiet:
                 await self._bus.dead_letter(
-                    stream="EXECUTED" if kind is RESULT else "PLANNED",
+                    stream="PLANNED" if consumer == "auditor-plans" else "EXECUTED",
                     subject=item.subject,
                     sequence=item.sequence,
                     consumer=consumer,
@@ -113,7 +139,7 @@ class Desk:
     async def _report_findings(self, results: list[ExecutionResult]) -> None:
         if self._quiet:
             return
-        by_plan = await self._do(lambda: self._ledger.results_of({result.plan_id for result in results}))
+        by_plan = await self.do(lambda: self._ledger.results_of({result.plan_id for result in results}))
         for result in results:
             found = examine(result)
             ids = by_plan.setdefault(result.plan_id, set())
@@ -132,7 +158,7 @@ class Desk:
             )
             await self._bus.publish(message)
 
-    def _announce(self, booked: Booked) -> None:
+    def announce(self, booked: Booked) -> None:
         """Publish where the books stand; a snapshot that gets lost is followed by the next one."""
         if self._quiet:
             return
@@ -148,8 +174,14 @@ class Desk:
         if items:
             counters.latencies_ns.append(time.perf_counter_ns() - started)
 
-    async def _do(self, work: Callable[[], T]) -> T:
+    async def do(self, work: Callable[[], T]) -> T:
+        """Work on the database, in its thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _problem(message: Message) -> str | None:
+    assert isinstance(message, ExecutionResult | ExecutionSubmitted | ExecutionPlan)
+    return unbookable(message)
 
 
 def _look(future: asyncio.Future[Stored]) -> None:

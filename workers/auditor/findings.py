@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from pipeline.ids import deterministic_id
-from pipeline.messages import Anomaly, ExecutionResult, ExecutionStatus, Severity
+from pipeline.ledger.chain import CHAIN_CHANGED, RECONCILIATION_DIFFERENCE, UNEXPLAINED_TRANSACTION
+from pipeline.ledger.corrections import BOOKED_OTHERWISE, TRANSACTION_LANDED_AFTER_ALL, TRANSACTION_VANISHED
+from pipeline.messages import Anomaly, ExecutionResult, ExecutionStatus, Mode, Severity
+
+__all__ = [
+    "BOOKED_OTHERWISE",
+    "CHAIN_CHANGED",
+    "RECONCILIATION_DIFFERENCE",
+    "TRANSACTION_LANDED_AFTER_ALL",
+    "TRANSACTION_VANISHED",
+    "UNEXPLAINED_TRANSACTION",
+    "Finding",
+    "anomaly",
+    "examine",
+    "noticed",
+]
 
 # Stable names; they are the last part of the anomaly's subject.
 LOSS_BEYOND_FEES = "loss_beyond_fees"
@@ -61,8 +78,12 @@ def _inconsistencies(result: ExecutionResult, gross: int, net: int) -> list[str]
             wrong.append(
                 f"the fills run from {ends[0]} to {ends[1]}, not from {result.amount_in} to {result.amount_out}"
             )
-        if any(left.amount_out != right.amount_in for left, right in pairwise(fills)):
-            wrong.append("a fill does not take what the fill before it gave")
+        # On a chain a leg's amount is fixed when the transaction is built: what the leg before gave beyond it stays.
+        paper = result.mode == Mode.PAPER
+        if any(left.amount_out < right.amount_in for left, right in pairwise(fills)):
+            wrong.append("a fill takes more than the fill before it gave")
+        if paper and any(left.amount_out > right.amount_in for left, right in pairwise(fills)):
+            wrong.append("a fill takes less than the fill before it gave")
     if filled and not result.fills:
         wrong.append("filled without fills")
     if not filled and (result.amount_in or result.amount_out or result.fills):
@@ -85,4 +106,20 @@ def anomaly(finding: Finding, *, about: str, correlation_id: str, created_ns: in
         measured=finding.measured,
         limit=finding.limit,
         detail=finding.detail,
+    )
+
+
+def noticed(row: Mapping[str, Any], *, created_ns: int, producer: str) -> Anomaly:
+    """Return the message of what was found while booking."""
+    return Anomaly(
+        id=row["id"],
+        correlation_id=row["correlation_id"],
+        causation_id=row["about"],
+        created_ns=created_ns,
+        producer=producer,
+        severity=Severity(row["severity"]),
+        rule=row["rule"],
+        measured=row["measured"],
+        limit=row["limit_value"],
+        detail=row["detail"],
     )

@@ -41,7 +41,7 @@ async def run(context: WorkerContext) -> None:
         crashpoint("booked")
 
     async def follow_results() -> None:
-        await follow(context.bus, "EXECUTED", "executed.result", desk.stored, results, batch=settings.batch)
+        await follow(context.bus, "EXECUTED", "executed.>", desk.stored, results, batch=settings.batch)
 
     async def follow_plans() -> None:
         await follow(context.bus, "PLANNED", "planned.plan", desk.stored, desk.book_plans, batch=settings.batch)

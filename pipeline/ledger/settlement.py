@@ -1,0 +1,203 @@
+"""Hold booked executions against the final chain, inside the transaction of whatever brought news of either.
+
+News comes from two sides, in any order: a result is booked, or the final chain is read further. Both end here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from pipeline.clock import wall_ns
+from pipeline.ids import deterministic_id
+from pipeline.ledger.chain_models import ChainBook, ChainMovement, ChainTotal, ChainTransaction, Notice
+from pipeline.ledger.corrections import (
+    NEVER_LANDED,
+    TRANSACTION_LANDED_AFTER_ALL,
+    TRANSACTION_VANISHED,
+    Case,
+    Correction,
+    Outcome,
+    booked_outcome,
+    by_token,
+    chain_outcome,
+    correct,
+)
+from pipeline.ledger.models import Execution, ExecutionFill, Plan, Proof, Submission
+from pipeline.ledger.rows import Valuer
+
+PLAN = "plan"
+TOTALS = ("traded", "moved", "upkeep")
+_WARNING, _CRITICAL = 1, 2
+
+
+@dataclass(slots=True)
+class Settled:
+    """What holding the books against the chain came to."""
+
+    corrections: list[Correction] = field(default_factory=list)
+    changed: dict[tuple[int, str], int] = field(default_factory=dict)
+    """(chain, token) -> by how much the booked trades differ from the chain's own word; 0 after right corrections."""
+
+
+def newest_chain(connection: Connection) -> Mapping[Any, Any] | None:
+    """Return the row of the chain that is followed, or None while none was seen."""
+    return connection.execute(select(ChainBook).order_by(ChainBook.number.desc()).limit(1)).mappings().one_or_none()
+
+
+def settle(connection: Connection, value: Valuer) -> Settled:
+    """Prove or correct every pending execution that the final chain, as far as it is read, has decided."""
+    settled = Settled()
+    chain = newest_chain(connection)
+    if chain is None:
+        return settled
+    query = (
+        select(*Execution.__table__.columns, ChainTransaction.chain.label("on_chain"))
+        .outerjoin(ChainTransaction, ChainTransaction.signature == Execution.signature)
+        .where(Execution.proof == Proof.PENDING.value)
+        .order_by(Execution.sequence)
+    )
+    for row in connection.execute(query).mappings().all():
+        execution = {name: row[name] for name in row if name != "on_chain"}
+        if row["on_chain"] is not None:
+            _landed(connection, settled, execution, row["on_chain"], value)
+        elif row["sequence"] <= chain["after_sequence"]:
+            _mark(connection, row["id"], Proof.LOST)
+        elif 0 < row["last_valid_block_height"] < chain["block_height"]:
+            _never_landed(connection, settled, execution, value)
+    for (number, token), amount in settled.changed.items():
+        if amount:
+            add_to_total(connection, number, token, {"traded": amount})
+    return settled
+
+
+def _landed(connection: Connection, settled: Settled, execution: dict[str, Any], chain: int, value: Valuer) -> None:
+    """Settle an execution whose transaction is on the final chain."""
+    signature = execution["signature"]
+    where = (ChainTransaction.chain == chain) & (ChainTransaction.signature == signature)
+    transaction = connection.execute(select(ChainTransaction).where(where)).mappings().one()
+    adopt(connection, chain, transaction)
+    movements = connection.execute(
+        select(ChainMovement).where((ChainMovement.chain == chain) & (ChainMovement.signature == signature))
+    ).mappings()
+    gained = {row["token"]: row["traded"] + row["moved"] + row["upkeep"] + row["unexplained"] for row in movements}
+    case = _case(connection, execution)
+    outcome = chain_outcome(case, transaction, json.loads(transaction["fills"]), gained)
+    _finish(connection, settled, case, outcome, correct(case, outcome, value, signature=signature, clock_ns=wall_ns()))
+    booked = by_token(case, outcome)
+    for token in booked.keys() | gained.keys():
+        key = chain, token
+        settled.changed[key] = settled.changed.get(key, 0) + booked.get(token, 0) - gained.get(token, 0)
+
+
+def _never_landed(connection: Connection, settled: Settled, execution: dict[str, Any], value: Valuer) -> None:
+    """Settle an execution whose transaction can no longer land."""
+    case = _case(connection, execution)
+    was = booked_outcome(case)
+    signature = execution["signature"]
+    found = correct(case, NEVER_LANDED, value, signature=signature, clock_ns=wall_ns()) if was.landed else None
+    _finish(connection, settled, case, NEVER_LANDED, found)
+
+
+def _finish(
+    connection: Connection, settled: Settled, case: Case, outcome: Outcome, correction: Correction | None
+) -> None:
+    _mark(connection, case.execution["id"], Proof.PROVED if correction is None else Proof.CORRECTED)
+    if correction is None:
+        return
+    settled.corrections.append(correction)
+    unheard_of = correction.rule in (TRANSACTION_VANISHED, TRANSACTION_LANDED_AFTER_ALL)
+    notice(
+        connection,
+        rule=correction.rule,
+        severity=_WARNING if unheard_of else _CRITICAL,
+        about=case.execution["id"],
+        correlation_id=case.execution["opportunity_id"],
+        measured=float(case.execution["net_profit"] + correction.row["net_profit"]),
+        limit=float(case.execution["net_profit"]),
+        detail=correction.detail,
+    )
+
+
+def adopt(connection: Connection, chain: int, transaction: Mapping[Any, Any]) -> None:
+    """Book a transaction under its plan that was taken for something else while the plan was not known."""
+    if transaction["kind"] == PLAN:
+        return
+    where = (ChainMovement.chain == chain) & (ChainMovement.signature == transaction["signature"])
+    for row in connection.execute(select(ChainMovement).where(where)).mappings().all():
+        amount = row["moved"] + row["upkeep"] + row["unexplained"]
+        nothing = {"moved": 0, "upkeep": 0, "unexplained": 0}
+        connection.execute(
+            update(ChainMovement)
+            .where(where & (ChainMovement.token == row["token"]))
+            .values(traded=row["traded"] + amount, **nothing)
+        )
+        change = {"traded": amount, "moved": -row["moved"], "upkeep": -row["upkeep"]}
+        add_to_total(connection, chain, row["token"], change)
+    same = (ChainTransaction.chain == chain) & (ChainTransaction.signature == transaction["signature"])
+    connection.execute(update(ChainTransaction).where(same).values(kind=PLAN))
+
+
+def add_to_total(connection: Connection, chain: int, token: str, change: Mapping[str, int]) -> None:
+    """Add to a token's sums, which are made where there are none."""
+    where = (ChainTotal.chain == chain) & (ChainTotal.token == token)
+    row = connection.execute(select(ChainTotal).where(where)).mappings().one_or_none()
+    if row is None:
+        empty = {"slot": -1, "opening": 0, "balance": 0, "transactions": 0, "pending": 0, "last_signature": ""}
+        sums = dict.fromkeys(TOTALS, 0) | dict(change)
+        connection.execute(insert(ChainTotal).values(chain=chain, token=token, **empty, **sums))
+        return
+    connection.execute(
+        update(ChainTotal).where(where).values(**{name: row[name] + amount for name, amount in change.items()})
+    )
+
+
+def notice(
+    connection: Connection,
+    *,
+    rule: str,
+    severity: int,
+    about: str,
+    measured: float,
+    limit: float,
+    detail: str,
+    correlation_id: str = "",
+) -> None:
+    """Note something a person should know, once; it is published after it stands in the books."""
+    name = deterministic_id("anomaly", rule, about)
+    if connection.scalar(select(Notice.id).where(Notice.id == name)) is None:
+        connection.execute(
+            insert(Notice).values(
+                id=name,
+                told=False,
+                rule=rule,
+                severity=severity,
+                about=about,
+                correlation_id=correlation_id,
+                measured=measured,
+                limit_value=limit,
+                detail=detail,
+                noted_ns=wall_ns(),
+            )
+        )
+
+
+def mark_resulted(connection: Connection, plan_ids: list[str]) -> None:
+    """Note that the results of these plans are booked."""
+    if plan_ids:
+        connection.execute(update(Submission).where(Submission.plan_id.in_(plan_ids)).values(resulted=True))
+
+
+def _mark(connection: Connection, execution_id: str, proof: Proof) -> None:
+    connection.execute(update(Execution).where(Execution.id == execution_id).values(proof=proof.value))
+
+
+def _case(connection: Connection, execution: dict[str, Any]) -> Case:
+    of_it = ExecutionFill.execution_id == execution["id"]
+    fills = connection.execute(select(ExecutionFill).where(of_it).order_by(ExecutionFill.position)).mappings().all()
+    plan = connection.execute(select(Plan).where(Plan.id == execution["plan_id"])).mappings().one_or_none()
+    return Case(execution, fills, plan, json.loads(plan["legs"]) if plan is not None else [])
