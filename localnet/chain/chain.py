@@ -176,7 +176,9 @@ class Chain(ChainReads):
         time = first_time + (slot - first_slot) * self._slot_ms // 1000 if unix_time is None else unix_time
         forked: tuple[str, ...] = ()
         if self.faults.forks(slot):
+            height = self.block_height
             forked = self.rollback(self.faults.fork_slots)
+            self.faults.happened["fork"] += self.block_height < height
         building = Building(Kept(slot, self.block_height + 1), time, self._vm, self._hashes, self._history)
         self._vm.begin(slot, time, self._hashes.before(slot))
         self._building = building

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from localnet.draws import Draws
 
@@ -29,6 +30,8 @@ class ChainFaults:
     returning: float = 0.0
     """A transaction that a fork took back is queued again."""
     seed: int = 1
+    happened: Counter[str] = field(default_factory=Counter)
+    """How often each took effect: dropped, late, bundle_lost, fork (which took a block back), returning."""
 
     def drops(self, slot: int, order: bytes) -> bool:
         """Tell whether a transaction sent in a slot gets lost."""
@@ -40,15 +43,21 @@ class ChainFaults:
 
     def loses(self, slot: int, order: bytes) -> bool:
         """Tell whether a bundle gets lost."""
-        return self._hit("bundle", self.bundle_lost, slot, order.hex())
+        return self._hit("bundle_lost", self.bundle_lost, slot, order.hex())
 
     def forks(self, slot: int) -> bool:
-        """Tell whether a fork comes at a slot."""
-        return self._hit("fork", self.fork_chance, slot)
+        """Tell whether a fork comes at a slot; the chain counts it if there was anything to take back."""
+        return self._draw("fork", self.fork_chance, slot)
 
     def returns(self, slot: int, order: bytes) -> bool:
         """Tell whether a transaction that was taken back is queued again."""
         return self._hit("returning", self.returning, slot, order.hex())
 
     def _hit(self, kind: str, share: float, *label: int | str) -> bool:
+        hit = self._draw(kind, share, *label)
+        if hit:
+            self.happened[kind] += 1
+        return hit
+
+    def _draw(self, kind: str, share: float, *label: int | str) -> bool:
         return share > 0 and Draws(self.seed, "chain", kind, *label).chance(round(share * _MILLION))

@@ -98,6 +98,7 @@ def test_a_fork_is_told_with_the_block_that_follows_it() -> None:
     chain.faults.fork_chance = 1.0
     block = chain.produce()
     assert block.forked == (signature,)
+    assert chain.faults.happened == {"fork": 1}
     assert block.slot == 4
     assert block.block_height == 2
     assert balance(chain, "b") == 10 * SOL
@@ -140,6 +141,7 @@ def test_dropped_and_late_transactions() -> None:
     chain.faults.late, chain.faults.late_slots = 1.0, 3
     chain.send(raw)
     assert [len(chain.produce().records) for _ in range(5)] == [0, 0, 0, 1, 0]
+    assert chain.faults.happened == {"dropped": 1, "late": 1}
 
 
 def test_draws_depend_on_seed_and_deed_alone() -> None:
