@@ -16,8 +16,9 @@ from localnet.served import ChainServer
 from localnet.world import Advance
 from pipeline import run_files
 from pipeline.clock import wall_ns
+from pipeline.config import Config
 from pipeline.context import WorkerContext
-from pipeline.errors import BadData
+from pipeline.errors import BadData, Refused
 from pipeline.ids import deterministic_id
 from pipeline.messages import Anomaly, Severity, SlotUpdate
 from pipeline.sections.rpc import LocalnetSection
@@ -76,18 +77,11 @@ class ChainMarket(Market):
                 slot=after + 1,
             )
         self.base_slot = after
-        section = config.localnet
-        terms = ChainTerms(
-            seed=self.settings.seed,
-            slot_ms=self.settings.slot_ms,
-            first_slot=after + 1,
-            wallets=config.wallets.count,
-            funds=Funds(section.wallet_lamports, section.wallet_wrapped, section.wallet_usdc),
-            rival_chance=section.rival_chance,
+        self.world = open_chain(
+            self.registry, chain_terms(config, first_slot=after + 1), faults=chain_faults(config.localnet)
         )
-        self.world = open_chain(self.registry, terms, faults=chain_faults(section))
         self.oracle = Oracle(self.settings.seed, self.registry, self.context.name, after)
-        await self._serve(section)
+        await self._serve(config.localnet)
         left = Counter(pool.venue for pool in self.world.left_out)
         self.context.log.info(
             "the offline chain begins",
@@ -106,7 +100,11 @@ class ChainMarket(Market):
 
     async def _serve(self, section: LocalnetSection) -> None:
         self.server = ChainServer(self.world.chain, section)
-        urls = await self.server.start()
+        try:
+            urls = await self.server.start()
+        except OSError as error:
+            what = f"the offline chain cannot listen on port {section.rpc_port}: {error.strerror or error}"
+            raise Refused(what, "set localnet.rpc_port to another one, or to 0 for a free one") from error
         run_files.write(self.context.config, run_files.RunFile(RUN_FILE, os.getpid(), wall_ns(), urls[0], ready=True))
         self.context.log.info("the offline chain's services", addresses=urls)
 
@@ -159,6 +157,20 @@ class ChainMarket(Market):
         # A bundle of one transaction goes by the hash of its signature.
         bundle = chain.bundle(hashlib.sha256(signature.encode()).hexdigest())
         return bundle is not None and bundle.state == "Failed"
+
+
+def chain_terms(config: Config, *, first_slot: int = FIRST_SLOT, traders: bool = True) -> ChainTerms:
+    """Return what a chain begins with, as the configuration wants it; without traders there is no rival either."""
+    section = config.localnet
+    return ChainTerms(
+        seed=config.market.seed,
+        slot_ms=config.market.slot_ms,
+        first_slot=first_slot,
+        wallets=config.wallets.count,
+        funds=Funds(section.wallet_lamports, section.wallet_wrapped, section.wallet_usdc),
+        rival_chance=section.rival_chance if traders else 0.0,
+        traders=traders,
+    )
 
 
 def chain_faults(section: LocalnetSection) -> ChainFaults:

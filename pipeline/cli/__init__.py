@@ -34,6 +34,7 @@ COMMANDS: dict[str, _Entry] = {
     "demo": _Entry("demo:demo", RUN, "Run everything offline with a live view, and check the invariants."),
     "chaos": _Entry("chaos:chaos", RUN, "Run on the offline chain with faults and kills by a seed, and check."),
     "up": _Entry("up:up", RUN, "Run every worker, supervised, until stopped."),
+    "localnet": _Entry("localnet:localnet", RUN, "Run an offline Solana chain by itself."),
     "worker": _Entry("run_worker:worker", RUN, "Run one worker in this process."),
     "status": _Entry("status:status", LOOK, "Show workers, streams and the permit."),
     "providers": _Entry("providers:providers", LOOK, "Show the external quote providers."),
