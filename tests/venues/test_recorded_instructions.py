@@ -5,16 +5,25 @@ instruction names. A transaction marks an account writable or signing for all of
 flags of the recordings may say more than the instruction needs; each such place is named.
 """
 
+import base64
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from markets.solana.snapshot import load_snapshot
-from markets.solana.venues import Swap, meteora_dlmm, raydium_clmm, whirlpool
+from markets.solana.venues import Swap, meteora_dlmm, raydium_amm_v4, raydium_clmm, raydium_cpmm, whirlpool
 from markets.solana.venues.shape import TOKEN_PROGRAM, derived, discriminator, key, number_at
 from tests.venues.recordings import addresses, flags, inner_instructions, instruction, laid_out
 
 pytestmark = pytest.mark.recorded
+
+USER, SOURCE, DESTINATION = (
+    "J6ksVSmKYzHeVT3P4pzkPEDNP56hezuZanhXQ8JNTvS5",
+    "mDABzxpxQM4syX3QsuborrVd8v4qnPPSyj14BJuK5X6",
+    "C2CejjJ5QXKNf58P2bJzafSAffhRL7iQYeHfKz4HNWwc",
+)
 
 
 def clmm_pool(
@@ -261,9 +270,6 @@ def test_dlmm_bin_arrays_follow_the_bitmap(recorded_data: Path):
 
 
 def test_a_recorded_dlmm_pair(recorded_data: Path):
-    import base64
-    import json
-
     path = recorded_data / "solana/carbon/meteora-dlmm/lb_pair_account.json"
     data = base64.b64decode(json.loads(path.read_text())["data"])
     assert meteora_dlmm.mints(data)[1] == "So11111111111111111111111111111111111111112"
@@ -277,3 +283,67 @@ def test_a_recorded_dlmm_pair(recorded_data: Path):
         meteora_dlmm.bin_array(pool, -14): False,
         meteora_dlmm.bin_array(pool, -13): False,
     }
+
+
+# Of these two programs pool accounts were recorded, but no swap. The order of accounts, their flags and the data are
+# those of the published sources: raydium-io/raydium-amm, program/src/processor.rs (process_swap_base_in_v2) and
+# instruction.rs; raydium-io/raydium-cp-swap, programs/cp-swap/src/instructions/swap_base_input.rs.
+
+
+def test_amm_v4_swap_of_a_recorded_pool(recorded_data: Path):
+    path = next((recorded_data / "solana/accounts/raydium_amm_v4").iterdir())
+    document = json.loads(path.read_text())
+    pool = document["pubkey"]
+    swap = Swap(True, 1_000_000_007, 215_000_003, USER, SOURCE, DESTINATION)
+    accounts = {pool: (document["owner"], base64.b64decode(document["data"]))}
+    built = raydium_amm_v4.swap_instruction(pool, accounts, swap)
+    assert built.program == document["owner"]
+    # Tag 16, amount in, least amount out.
+    assert built.data.hex() == "10" + "07ca9a3b00000000" + "c3a3d00c00000000"
+    assert list(zip(addresses(built), flags(built), strict=True)) == [
+        (TOKEN_PROGRAM, (False, False)),
+        (pool, (False, True)),
+        ("5Q544fKrFoe6tsEbD7S8EmxGTJYAKtTVhAW5Q5pge4j1", (False, False)),
+        ("DQyrAcCrDXQ7NeoqGgDCZwBvWDcYmFCjSb9JtteuvPpz", (False, True)),
+        ("HLmqeL62xR1QoZ1HKKbXRrdN1p3phKpxRMb2VVopvBBz", (False, True)),
+        (SOURCE, (False, True)),
+        (DESTINATION, (False, True)),
+        (USER, (True, False)),
+    ]
+    # The program tells the direction by the source account's mint: nothing else differs the other way.
+    assert raydium_amm_v4.swap_instruction(pool, accounts, replace(swap, a_to_b=False)) == built
+
+
+def test_cpmm_swap_of_a_recorded_pool(recorded_data: Path):
+    path = next((recorded_data / "solana/accounts/raydium_cpmm").iterdir())
+    document = json.loads(path.read_text())
+    pool = document["pool"]
+    accounts = {key_: (one["owner"], base64.b64decode(one["data"])) for key_, one in document["accounts"].items()}
+    state = accounts[pool][1]
+    mint_0, mint_1 = raydium_cpmm.mints(state)
+    vault_0, vault_1 = raydium_cpmm.vaults(state)
+    # The vaults and their owners were recorded too: the token programs are those that own them.
+    programs = accounts[vault_0][0], accounts[vault_1][0]
+    assert {accounts[vault][1][:32] for vault in (vault_0, vault_1)} == {key(mint_0), key(mint_1)}
+    built = raydium_cpmm.swap_instruction(pool, accounts, Swap(True, 10**9, 5, USER, SOURCE, DESTINATION))
+    # sha256("global:swap_base_input"), amount in, least amount out.
+    assert built.data.hex() == "8fbe5adac41e33de" + "00ca9a3b00000000" + "0500000000000000"
+    (config,) = [address for address, (owner, data) in accounts.items() if owner == built.program and len(data) == 236]
+    observation = derived(built.program, b"observation", key(pool))
+    assert list(zip(addresses(built), flags(built), strict=True)) == [
+        (USER, (True, False)),
+        ("GpMZbSM2GgvTKHJirzeGfMFoaZ8UR2X7F4v8vHTvxFbL", (False, False)),
+        (config, (False, False)),
+        (pool, (False, True)),
+        (SOURCE, (False, True)),
+        (DESTINATION, (False, True)),
+        (vault_0, (False, True)),
+        (vault_1, (False, True)),
+        (programs[0], (False, False)),
+        (programs[1], (False, False)),
+        (mint_0, (False, False)),
+        (mint_1, (False, False)),
+        (observation, (False, True)),
+    ]
+    back = addresses(raydium_cpmm.swap_instruction(pool, accounts, Swap(False, 1, 1, USER, SOURCE, DESTINATION)))
+    assert back[6:12] == [vault_1, vault_0, *programs[::-1], mint_1, mint_0]
