@@ -1,0 +1,179 @@
+"""The market worker on a chain, as a process, with quote core and scanner; a stand-in planner refuses everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from trading_stage import Stage, eventually, everything
+
+from localnet.chain_genesis import FIRST_SLOT
+from pipeline import run_files
+from pipeline.bus import Bus, Delivery
+from pipeline.messages import Command, CommandKind, Opportunity, PlanRefusal, Refusal, RefusalReason, SlotUpdate
+
+pytestmark = pytest.mark.integration
+
+WORKERS = ("quote_core", "scanner", "market")
+SLOTS = 40
+SETTINGS: dict[str, object] = {
+    "executor.mode": "localnet",
+    "localnet.rpc_port": 0,
+    "market.slots": SLOTS,
+    "market.paced": "false",
+}
+
+
+@asynccontextmanager
+async def running(directory: Path, **settings: object) -> AsyncIterator[tuple[Stage, Bus]]:
+    """Run the three workers; whatever the scanner finds is refused."""
+    directory.mkdir(exist_ok=True)
+    stage = Stage(directory, **(SETTINGS | settings))
+    await stage.open()
+    bus = await stage.bus()
+
+    def refuse(message: Opportunity, _delivery: Delivery) -> list[asyncio.Future[object]]:
+        reasons = [Refusal(reason=RefusalReason.PROFIT_TOO_LOW)]
+        return [
+            bus.publish_soon(
+                PlanRefusal(
+                    id=message.id[::-1],
+                    correlation_id=message.id,
+                    causation_id=message.id,
+                    producer="tests",
+                    token=message.token,
+                    slot=message.slot,
+                    reasons=reasons,
+                )
+            )
+        ]
+
+    await bus.consume("OPPORTUNITIES", "opportunity.>", durable="planner", handler=refuse)
+    try:
+        for worker in WORKERS:
+            stage.start(worker)
+        yield stage, bus
+    finally:
+        await bus.close()
+        stage.close()
+
+
+async def newest(bus: Bus) -> SlotUpdate | None:
+    found = [message for _, message in await bus.last("market_data.slot") if isinstance(message, SlotUpdate)]
+    return found[0] if found else None
+
+
+async def reached(stage: Stage, bus: Bus, slot: int, *, closing: bool = False) -> SlotUpdate:
+    async def probe() -> bool:
+        update = await newest(bus)
+        return update is not None and update.slot >= slot and update.closing >= closing
+
+    await eventually(probe, within_s=40, what=f"slot {slot}", logs=stage.logs)
+    update = await newest(bus)
+    assert update is not None
+    return update
+
+
+async def settled(stage: Stage) -> None:
+    async def said() -> bool:
+        return "everything is settled" in stage.logs()
+
+    await eventually(said, within_s=40, what="the end of the market", logs=stage.logs)
+
+
+async def ask(stage: Stage, method: str, *params: object) -> object:
+    entry = run_files.read(stage.config(), "localnet")
+    assert entry is not None
+    assert entry.url.startswith("http://127.0.0.1:")
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+    async with aiohttp.ClientSession() as session, session.post(entry.url, json=body) as response:
+        answer: dict[str, object] = await response.json()
+    assert "error" not in answer, answer
+    return answer["result"]
+
+
+async def test_it_closes_after_its_slots_and_forty_empty_ones_and_goes_on_answering(tmp_path: Path):
+    async with running(tmp_path) as (stage, bus):
+        await settled(stage)
+        update = await newest(bus)
+        assert update is not None
+        assert update.closing
+        last_traded = FIRST_SLOT + SLOTS - 1
+        assert last_traded + 40 <= update.slot <= last_traded + 60
+        assert await ask(stage, "getSlot", {"commitment": "processed"}) == update.slot
+        pools = {message.pool for _, message in await bus.last("market_data.pool.>")}
+        for pool in sorted(pools)[:3]:
+            assert isinstance(await ask(stage, "getBalance", pool), dict)
+        assert len(pools) >= 46
+        assert not await everything(bus, "METRICS", "metrics.anomaly.>")
+        assert await stage.stop(stage.processes[WORKERS.index("market")]) == 0
+        assert run_files.read(stage.config(), "localnet") is None
+        assert "not settled in time" not in stage.logs()
+
+
+async def found_by(directory: Path, **settings: object) -> list[Opportunity]:
+    async with running(directory, **settings) as (stage, bus):
+        await settled(stage)
+        found = [message for message in await everything(bus, "OPPORTUNITIES") if isinstance(message, Opportunity)]
+    return [opportunity.replace(created_ns=0) for opportunity in found]
+
+
+async def test_the_same_seed_gives_the_same_opportunities(tmp_path: Path):
+    first = await found_by(tmp_path / "first")
+    again = await found_by(tmp_path / "again")
+    assert len(first) >= 5
+    assert again == first
+
+
+async def test_started_again_it_begins_another_chain_after_the_slots_of_the_old_one_and_says_so(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
+        old = await reached(stage, bus, FIRST_SLOT + 10)
+        genesis = await ask(stage, "getGenesisHash")
+        process = stage.processes[WORKERS.index("market")]
+        process.kill()
+        process.wait()
+        stage.start("market")
+        new = await reached(stage, bus, old.slot + 20)
+        assert new.causation_id != old.causation_id
+        assert await ask(stage, "getGenesisHash") != genesis
+        assert "another chain begins" in stage.logs()
+        found = [message for message in await everything(bus, "OPPORTUNITIES") if isinstance(message, Opportunity)]
+        assert len({opportunity.id for opportunity in found}) == len(found)
+
+
+async def test_told_to_close_it_closes_and_goes_on_answering(tmp_path: Path):
+    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
+        await reached(stage, bus, FIRST_SLOT + 5)
+        await bus.publish(
+            Command(id="c" * 32, producer="tests", kind=CommandKind.CLOSE, target="market", actor="tests")
+        )
+        await settled(stage)
+        update = await newest(bus)
+        assert update is not None
+        assert update.closing
+        assert await ask(stage, "getHealth") == "ok"
+
+
+async def test_without_lockstep_it_waits_for_nobody(tmp_path: Path):
+    settings = {"market.lockstep": "false", "market.slot_ms": 20, "market.paced": "true", "market.slots": 50}
+    async with running(tmp_path, **settings) as (stage, bus):
+        for process in stage.processes[:2]:
+            process.kill()
+        await settled(stage)
+        update = await newest(bus)
+        assert update is not None
+        assert update.slot >= FIRST_SLOT + 49 + 40
+
+
+async def test_recorded_pools_are_refused(tmp_path: Path):
+    stage = Stage(tmp_path, **{"executor.mode": "localnet", "market.source": "recorded"})
+    await stage.open()
+    try:
+        assert await stage.ended(stage.start("market")) == 5
+        assert "recorded pools are on no chain" in stage.logs()
+    finally:
+        stage.close()
