@@ -16,7 +16,7 @@ FAULTS: Mapping[str, Mapping[str, float]] = {
     "limited": {"limited": 0.3},
     "failed": {"failed": 0.3},
     "slow": {"slow": 0.3, "slow_s": 0.3},
-    "behind": {"behind_slots": 12},
+    "behind_slots": {"behind_slots": 12},
     "cut": {"cut_chance": 0.2},
     "expired_blockhash": {"expired_blockhash": 0.5},
     "fork": {"fork_chance": 0.05, "fork_slots": 3},
