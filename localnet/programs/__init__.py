@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from markets.solana.venues import raydium_amm_v4, raydium_cpmm, whirlpool
+from markets.solana.venues import raydium_amm_v4, raydium_cpmm, spl_stake_pool, whirlpool
 
 FOLDER = Path(__file__).parent
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "spl_stake_pool": spl_stake_pool.PROGRAMS,
     "whirlpool": whirlpool.PROGRAMS,
     "raydium_amm_v4": raydium_amm_v4.PROGRAMS,
     "raydium_cpmm": raydium_cpmm.PROGRAMS,

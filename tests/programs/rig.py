@@ -27,7 +27,7 @@ from markets.tokens import SOL_MINT
 from pipeline.messages import Protocol
 
 SLOT, NOW = 300_000_000, 1_750_000_000
-RENT = 2_039_280
+RENT, FEE = 2_039_280, 5_000
 USER = simulated_address("user")
 RICH = 2**62
 Raw = tuple[str, str, bytes] | tuple[str, str, bytes, int]
@@ -38,11 +38,13 @@ def address(label: str) -> str:
     return simulated_address("programs-test", label)
 
 
-def plain_mint(mint: str, decimals: int = 9) -> Raw:
+def plain_mint(mint: str, *, supply: int = 2**60, authority: str | None = None) -> Raw:
     """Return a classic mint."""
     data = bytearray(82)
-    data[36:44] = (2**60).to_bytes(8, "little")
-    data[44], data[45] = decimals, 1
+    if authority is not None:
+        data[0:36] = b"\1\0\0\0" + key(authority)
+    data[36:44] = supply.to_bytes(8, "little")
+    data[44], data[45] = 9, 1
     return mint, TOKEN_PROGRAM, bytes(data)
 
 
@@ -84,6 +86,10 @@ class Rig:
     svm: LiteSVM = field(default_factory=machine)
     tampered: dict[int, Meta] = field(default_factory=dict)
     """Accounts of the instruction that are replaced, by position."""
+    unfollowed: set[str] = field(default_factory=set)
+    """Accounts that the core reads and does not write: others gain by a swap, and no quote reads what they have."""
+    paid: int = 0
+    """Lamports that transactions cost so far."""
 
     def __post_init__(self) -> None:
         for raw in (*self.accounts, *self.beside):
@@ -133,8 +139,11 @@ class Rig:
         return Pool.parse(self.protocol, self.pool, self.raws(), SLOT, 0, NOW)
 
     def holdings(self) -> list[int]:
-        """Return what the user has of tokens a and b."""
-        return [token_amount(self.data(wallet)) for wallet in self.wallets]
+        """Return what the user has of tokens a and b; where b is plain SOL, lamports before what transactions cost."""
+        held = [token_amount(self.data(wallet)) for wallet in self.wallets]
+        if self.protocol in (Protocol.SPL_STAKE_POOL, Protocol.MARINADE):
+            held[1] = self.lamports(USER) + self.paid
+        return held
 
     def instruction(self, a_to_b: bool, amount: int, least: int = 0) -> Instruction:
         source, destination = self.wallets if a_to_b else self.wallets[::-1]
@@ -160,6 +169,7 @@ class Rig:
         message = MessageV0.try_compile(payer, raw, [], self.svm.latest_blockhash())
         signatures = [Signature.default()] * message.header.num_required_signatures
         done = self.svm.send_transaction(VersionedTransaction.populate(message, signatures))
+        self.paid += FEE * len(signatures)
         if isinstance(done, FailedTransactionMetadata):
             return Outcome(done.err(), done.meta().compute_units_consumed(), done.meta().logs())
         return Outcome(None, done.compute_units_consumed(), done.logs())
