@@ -85,6 +85,14 @@ class PoolStates:
         """Return every pool whose present state is known, in the order of their addresses."""
         return sorted(address for address, known in self._pools.items() if known.whole)
 
+    def protocols(self) -> list[tuple[str, int]]:
+        """Return every pool whose present state is known, with its protocol's number."""
+        return [
+            (address, known.keyframe.protocol)
+            for address, known in self._pools.items()
+            if known.whole and known.keyframe is not None
+        ]
+
     def broken(self) -> list[str]:
         """Return the pools that a change is known of but not the keyframe it builds on: a message was missed."""
         return sorted(address for address, known in self._pools.items() if not known.whole)

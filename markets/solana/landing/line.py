@@ -60,6 +60,10 @@ class Line(asyncio.Protocol):
         self._transport.write(b"".join(part for part in parts if part))
         return answer
 
+    def give_back(self) -> None:
+        """Let others have the connection: nothing was written."""
+        self._lines.free(self)
+
     def close(self) -> None:
         """Cut the connection; what waits for an answer fails."""
         if self._transport is not None:

@@ -49,7 +49,7 @@ class Asked:
 
 
 async def simulate(
-    rpc: RpcPool, message: MessageV0, tables: Sequence[AddressLookupTableAccount], asked: Asked, *, timeout_s: float
+    rpc: RpcPool, message: MessageV0, tables: Sequence[AddressLookupTableAccount], asked: Asked
 ) -> Simulation:
     """Ask a node what the message would do on its newest state.
 
@@ -69,7 +69,6 @@ async def simulate(
         [encoded, options],
         read=lambda result: _read(result, encoded, message, tables, asked),
         priority=Priority.URGENT,
-        timeout_s=timeout_s,
     )
 
 

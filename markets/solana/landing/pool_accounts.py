@@ -1,0 +1,88 @@
+"""The accounts that a transaction is built from: the pools' as the market tells them, the others from a node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markets.market_view import MarketView
+from markets.solana.rpc.accounts import packed
+from markets.solana.rpc.errors import RpcError
+from markets.solana.rpc.pool import RpcPool
+from markets.solana.venues import VENUES, BadAccount
+from markets.solana.venues.shape import Accounts, Needed
+from pipeline.messages import Leg, Protocol
+
+_KNOWN = frozenset(VENUES)
+
+
+class PoolAccounts:
+    """Pools come with the market's messages; mints, configurations and the like are read once and kept."""
+
+    def __init__(self, market: MarketView) -> None:
+        """Begin with what the market knows."""
+        self._market = market
+        self._kept: dict[str, tuple[str, bytes]] = {}
+        self._absent: set[str] = set()
+
+    def lacking(self, pools: Sequence[tuple[str, int]]) -> list[str]:
+        """Return the accounts of some pools that are neither told by the market nor read yet."""
+        found: dict[str, None] = {}
+        for pool, protocol in pools:
+            told = self._market.states.accounts(pool)
+            if told is None:
+                continue
+            for needed in self._needed(pool, protocol, told):
+                # What moves is told by the market or does not exist; what does not move is read once.
+                if not needed.moves and needed.address not in told and needed.address not in self._kept:
+                    found[needed.address] = None
+        return [address for address in found if address not in self._absent]
+
+    async def read(self, rpc: RpcPool, addresses: Sequence[str]) -> None:
+        """Read accounts and keep them.
+
+        Raises:
+            RpcError: if no node tells.
+        """
+        for call in packed([[address] for address in addresses]):
+            told = await rpc.get_accounts([address for group in call for address in group])
+            for address, account in told.accounts.items():
+                if account is None:
+                    self._absent.add(address)
+                else:
+                    self._kept[address] = (account.owner, account.data)
+
+    async def prefetch(self, rpc: RpcPool) -> None:
+        """Read what the pools of now lack, so that no plan has to wait for it; what no node tells is read later."""
+        self._absent.clear()
+        lacking = self.lacking(self._market.states.protocols())
+        if lacking:
+            try:
+                await self.read(rpc, lacking)
+            except RpcError:
+                return
+
+    async def of(self, rpc: RpcPool, legs: Sequence[Leg]) -> Accounts | str:
+        """Return what a cycle is built from, or why it cannot be.
+
+        Raises:
+            RpcError: if something had to be read and no node told it.
+        """
+        found: dict[str, tuple[str, bytes]] = {}
+        lacking = self.lacking([(leg.pool, leg.protocol) for leg in legs])
+        if lacking:
+            await self.read(rpc, lacking)
+        for leg in legs:
+            told = self._market.states.accounts(leg.pool)
+            if told is None:
+                return f"pool {leg.pool} is not known"
+            found |= told
+        return self._kept | found
+
+    def _needed(self, pool: str, protocol: int, told: dict[str, tuple[str, bytes]]) -> Sequence[Needed]:
+        venue = VENUES.get(Protocol(protocol)) if protocol in _KNOWN else None
+        if venue is None or pool not in told:
+            return ()
+        try:
+            return venue.accounts_needed(pool, told[pool][1], told)
+        except BadAccount:
+            return ()

@@ -1,0 +1,291 @@
+"""From a plan to a signed transaction: fees and blockhash, lane, building, simulation, signature. Nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from solders.message import MessageV0, to_bytes_versioned
+from solders.signature import Signature
+from solders.transaction import VersionedTransaction
+
+from markets.market_view import MarketView
+from markets.solana.landing.blockhashes import Blockhash
+from markets.solana.landing.engine import bundle_id, bundle_request
+from markets.solana.landing.line import Line
+from markets.solana.landing.link import ChainLink
+from markets.solana.landing.pool_accounts import PoolAccounts
+from markets.solana.landing.reference import Reference
+from markets.solana.landing.settings import LandingSettings
+from markets.solana.landing.simulate import Asked, Simulation, simulate
+from markets.solana.rpc.errors import RpcError
+from markets.solana.transactions.cycle import CycleOrder, Unbuildable, build_cycle, needs_of
+from markets.solana.transactions.effects import LAMPORTS_PER_SIGNATURE
+from markets.solana.transactions.fees import (
+    MAX_COMPUTE_UNITS,
+    affordable_micro_lamports,
+    compute_limit,
+    micro_lamports_for,
+    priority_fee,
+)
+from markets.solana.transactions.tips import tip_account
+from markets.solana.transactions.token_accounts import associated_address
+from markets.solana.venues.shape import Accounts, BadAccount
+from markets.solana.wallets.keys import Signer, SigningFailed
+from markets.venue import NotPrepared, Prepared, RefusedBySimulation, RefusedByWallet, Trace, in_token
+from pipeline.messages import ExecutionPlan
+
+# Until a cycle's own units are known, where nothing is simulated.
+_UNITS, _UNITS_PER_LEG = 30_000, 150_000
+_REMEMBERED = 10_000
+_SPREAD = 1_024
+
+
+class Lane(Protocol):
+    """A wallet that was chosen for a plan."""
+
+    @property
+    def address(self) -> str:
+        """Return the wallet's address."""
+
+    @property
+    def signer(self) -> Signer:
+        """Return what signs for it."""
+
+
+class NoLane(Protocol):
+    """No wallet can pay for a plan."""
+
+    @property
+    def reason(self) -> str:
+        """Return why."""
+
+
+class Lanes(Protocol):
+    """The wallets, and what is on its way from each."""
+
+    def pick(self, plan_id: str, needs: Mapping[str, int], lamports: int) -> Any:
+        """Return a lane for a plan, or the reason why there is none."""
+
+    def release(self, lane: Any) -> None:
+        """Give back what was reserved: the plan has ended."""
+
+
+@dataclass(frozen=True)
+class ChainPrepared(Prepared):
+    """A signed transaction, and the connections that it will be written to."""
+
+    raw: bytes = field(default=b"", repr=False)
+    link: ChainLink | None = field(default=None, repr=False)
+    lane: Any = field(default=None, repr=False)
+    bundle: str = ""
+    bundle_line: Line | None = field(default=None, repr=False)
+    bundle_body: bytes = field(default=b"", repr=False)
+    rpc_line: Line | None = field(default=None, repr=False)
+    rpc_body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One plan's transaction in the making."""
+
+    plan: ExecutionPlan
+    link: ChainLink
+    slot: int
+    accounts: Accounts
+    blockhash: Blockhash
+    lane: Lane
+
+    def build(self, order: CycleOrder) -> MessageV0:
+        return build_cycle(order, self.accounts, self.link.tables, self.blockhash.hash)
+
+
+class _Refused(Exception):
+    """The plan ends here."""
+
+    def __init__(self, ending: NotPrepared) -> None:
+        self.ending = ending
+
+
+@dataclass(slots=True)
+class Preparer:
+    """Makes transactions of plans."""
+
+    settings: LandingSettings
+    lanes: Lanes
+    market: MarketView
+    accounts: PoolAccounts
+    _units: OrderedDict[tuple[str, ...], int] = field(default_factory=OrderedDict)
+    _signatures: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    async def prepare(self, plan: ExecutionPlan, link: ChainLink) -> ChainPrepared | NotPrepared:
+        """Return the plan's transaction, signed and ready to be written, or why there is none."""
+        slot = max(self.market.slot, plan.slot)
+        try:
+            return await self._prepare(plan, link, slot)
+        except _Refused as refused:
+            return refused.ending
+        except (RpcError, Unbuildable, BadAccount, SigningFailed) as error:
+            return RefusedByWallet(slot, f"no transaction was made: {error}")
+
+    def learn(self, plan: ExecutionPlan, units: int) -> None:
+        """Remember what a cycle used: what is not simulated is limited by it."""
+        key = tuple(leg.pool for leg in plan.legs)
+        self._units[key] = max(units, self._units.pop(key, 0))
+        if len(self._units) > _REMEMBERED:
+            self._units.popitem(last=False)
+
+    async def _prepare(self, plan: ExecutionPlan, link: ChainLink, slot: int) -> ChainPrepared:
+        samples = asyncio.ensure_future(link.fees.samples(slot, list(dict.fromkeys(leg.pool for leg in plan.legs))))
+        try:
+            facts, accounts = await asyncio.gather(link.fees.facts(slot), self.accounts.of(link.rpc, plan.legs))
+            if isinstance(accounts, str):
+                raise _Refused(RefusedByWallet(slot, f"no transaction was made: {accounts}"))
+            blockhash = link.fees.blockhash(slot)
+            if blockhash is None:
+                wanted = self.settings.lifetime_slots
+                raise _Refused(RefusedByWallet(slot, f"no blockhash is known that lives for {wanted} blocks"))
+            order = self._order(plan, self._tip(plan, facts.tip_floor))
+            needs = needs_of(order)
+            lane = self.lanes.pick(plan.id, needs.tokens, needs.lamports + LAMPORTS_PER_SIGNATURE + plan.priority_fee)
+            if (reason := getattr(lane, "reason", None)) is not None:
+                raise _Refused(RefusedByWallet(slot, str(reason)))
+            try:
+                job = _Job(plan, link, slot, accounts, blockhash, lane)
+                return await self._made(job, replace(order, wallet=lane.address), samples)
+            except BaseException:
+                self.lanes.release(lane)
+                raise
+        finally:
+            samples.cancel()
+
+    async def _made(
+        self, job: _Job, order: CycleOrder, samples: asyncio.Future[tuple[int, ...] | None]
+    ) -> ChainPrepared:
+        plan, link = job.plan, job.link
+        trace = Trace(wallet=order.wallet, last_valid_block_height=job.blockhash.last_valid_block_height)
+        units = self._usual_units(plan)
+        if self.settings.simulate:
+            message = job.build(order)
+            trace = replace(trace, built_ns=link.wall_ns())
+            simulation = await self._simulated(job, order, message, trace)
+            trace = replace(trace, simulated_ns=link.wall_ns(), simulated_amount_out=simulation.amount_out)
+            units = simulation.units
+        order = self._priced(plan, order, units, await samples)
+        if self.settings.simulate and trace.simulated_amount_out < order.min_amount_out:
+            given, least = trace.simulated_amount_out, order.min_amount_out
+            reason = f"the simulation gives {given}, under the {least} that cover all costs"
+            raise _Refused(RefusedBySimulation(job.slot, reason, trace))
+        while True:
+            message = job.build(order)
+            trace = replace(trace, built_ns=trace.built_ns or link.wall_ns())
+            signature = Signature.from_bytes(await job.lane.signer.sign(bytes(to_bytes_versioned(message))))
+            if str(signature) not in self._signatures:
+                break
+            # The same cycle with the same blockhash was signed before: it must not be the same transaction.
+            order = replace(order, compute_limit=order.compute_limit - 1)
+        self._remember(str(signature))
+        return await self._ready(link, VersionedTransaction.populate(message, [signature]), trace, job.lane)
+
+    async def _ready(
+        self, link: ChainLink, transaction: VersionedTransaction, trace: Trace, lane: Lane
+    ) -> ChainPrepared:
+        """Take the connections that the transaction will be written to."""
+        raw, signature = bytes(transaction), str(transaction.signatures[0])
+        by_bundle = link.engine is not None and self.settings.route != "rpc" and link.engine.may_send()
+        by_rpc = self.settings.route != "bundle" or not by_bundle
+        bundle = bundle_id([signature]) if by_bundle else ""
+        return ChainPrepared(
+            str(Reference(signature, trace.last_valid_block_height, trace.wallet)),
+            replace(trace, signature=signature, bundle=bundle),
+            raw=raw,
+            link=link,
+            lane=lane,
+            bundle=bundle,
+            bundle_line=await link.engine.take() if by_bundle and link.engine is not None else None,
+            bundle_body=bundle_request([raw]) if by_bundle else b"",
+            rpc_line=await link.rpc_line() if by_rpc else None,
+            rpc_body=send_request(raw) if by_rpc else b"",
+        )
+
+    def _tip(self, plan: ExecutionPlan, floor: int) -> int:
+        """Return the plan's tip, raised to what others paid lately as far as the profit bears it."""
+        if self.settings.route == "rpc":
+            return 0
+        tip, most = plan.tip, self.settings.max_tip_lamports
+        wanted = min(floor, most)
+        return wanted if tip < wanted and self._profit_lamports(plan) > wanted else min(tip, most)
+
+    def _profit_lamports(self, plan: ExecutionPlan) -> int:
+        """Return the expected profit before the tip, lamports rounded down."""
+        planned = plan.base_fee + plan.priority_fee + plan.tip
+        profit = max(plan.expected_profit, 0)
+        return plan.tip + (profit * planned // plan.cost if plan.cost else 0)
+
+    def _order(self, plan: ExecutionPlan, tip: int) -> CycleOrder:
+        """Return what is put into the transaction that is simulated: with the plan's priority fee, the most it pays."""
+        return CycleOrder(
+            legs=plan.legs,
+            token=plan.token,
+            amount_in=plan.amount_in,
+            min_amount_out=_least(plan, plan.priority_fee, tip),
+            wallet="",
+            compute_limit=MAX_COMPUTE_UNITS,
+            micro_lamports=0,
+            tip=tip,
+            tip_account=tip_account(plan.id),
+        )
+
+    def _priced(
+        self, plan: ExecutionPlan, order: CycleOrder, units: int, samples: tuple[int, ...] | None
+    ) -> CycleOrder:
+        """Return the order with its limit, its price, and the minimum that covers what it costs."""
+        # A few units more, other ones for each plan: the same cycle twice is then still two transactions.
+        spread = zlib.crc32(plan.id.encode()) % _SPREAD
+        limit = min(compute_limit(units, self.settings.compute_margin_ratio) + spread, MAX_COMPUTE_UNITS)
+        most = min(self.settings.max_micro_lamports, affordable_micro_lamports(plan.priority_fee, limit))
+        # Where no node tells what others pay, the plan's own price is offered.
+        price = most if samples is None else micro_lamports_for(samples, self.settings.priority_percentile, most)
+        least = _least(plan, priority_fee(limit, price), order.tip)
+        return replace(order, compute_limit=limit, micro_lamports=price, min_amount_out=least)
+
+    def _usual_units(self, plan: ExecutionPlan) -> int:
+        known = self._units.get(tuple(leg.pool for leg in plan.legs))
+        return known or _UNITS + _UNITS_PER_LEG * len(plan.legs)
+
+    async def _simulated(self, job: _Job, order: CycleOrder, message: MessageV0, trace: Trace) -> Simulation:
+        plan, link, slot = job.plan, job.link, job.slot
+        asked = Asked(plan.legs, plan.token, order.wallet, associated_address(order.wallet, plan.token))
+        try:
+            simulation = await simulate(link.rpc, message, link.tables, asked)
+        except RpcError as error:
+            raise _Refused(RefusedBySimulation(slot, f"no node simulated it: {error}", trace)) from None
+        if simulation.failure is not None:
+            failure = simulation.failure
+            where = f"leg {failure.leg}: " if failure.leg >= 0 else ""
+            trace = replace(trace, simulated_ns=link.wall_ns(), compute_units=simulation.units)
+            raise _Refused(RefusedBySimulation(slot, f"{failure.kind}: {where}{failure.text}", trace))
+        return simulation
+
+    def _remember(self, signature: str) -> None:
+        self._signatures[signature] = None
+        if len(self._signatures) > _REMEMBERED:
+            self._signatures.popitem(last=False)
+
+
+def send_request(raw: bytes) -> bytes:
+    """Return the body of a sendTransaction call that nobody simulates again."""
+    params = [base64.b64encode(raw).decode(), {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}]
+    request = {"jsonrpc": "2.0", "id": 1, "method": "sendTransaction", "params": params}
+    return json.dumps(request, separators=(",", ":")).encode()
+
+
+def _least(plan: ExecutionPlan, priority: int, tip: int) -> int:
+    """Return the least the cycle must give: the plan's minimum, and never less than what covers the costs."""
+    return max(plan.min_amount_out, plan.amount_in + in_token(plan, LAMPORTS_PER_SIGNATURE + priority + tip))

@@ -1,0 +1,309 @@
+"""The venue that is a chain: transactions are made, sent, followed, and read back from the chain that they landed on.
+
+The mode, localnet or live, decides nothing here: it names the wallets, the endpoints and the clock that are passed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from markets.market_view import MarketView
+from markets.solana.landing.line import Answer
+from markets.solana.landing.link import ChainLink
+from markets.solana.landing.outcome import Told, ending_of, look_up
+from markets.solana.landing.pool_accounts import PoolAccounts
+from markets.solana.landing.prepare import ChainPrepared, Lanes, Preparer
+from markets.solana.landing.push import Pusher
+from markets.solana.landing.reference import Reference, parse_reference
+from markets.solana.landing.settings import LandingSettings
+from markets.solana.landing.tracker import Followed
+from markets.solana.rpc.errors import RpcError
+from markets.venue import (
+    Dropped,
+    Landing,
+    NeverBegun,
+    NotPrepared,
+    Prepared,
+    RanOut,
+    Recovery,
+    RefusedByWallet,
+    Trace,
+    Undecided,
+)
+from pipeline.messages import ExecutionPlan, Mode, PoolState, SlotUpdate
+
+LINK_WAIT_S = 4.0
+"""How long a plan waits for a chain that is not there yet."""
+_LOOK_UPS = 20
+_LOOK_UP_S, _LOOK_UP_MAX_S = 0.02, 1.0
+_ASK_AGAIN_S = 2.0
+
+
+class ChainVenue:
+    """Executes plans on a chain, once it is linked to one."""
+
+    def __init__(
+        self,
+        mode: Mode,
+        settings: LandingSettings,
+        lanes: Lanes,
+        *,
+        allowed: Callable[[], bool],
+        wall_ns: Callable[[], int],
+        clock: Callable[[], int] | None = None,
+        warn: Callable[[str], object] = lambda _: None,
+        link_wait_s: float = LINK_WAIT_S,
+        draw: random.Random | None = None,
+    ) -> None:
+        """`allowed` tells whether trading is; `clock` is market time where it is not the market's own, ns."""
+        self.mode = mode
+        self.settings = settings
+        self.market = MarketView()
+        self.accounts = PoolAccounts(self.market)
+        self._lanes = lanes
+        self._wall_ns = wall_ns
+        self._clock = clock
+        self._warn = warn
+        self._link_wait_s = link_wait_s
+        self._draw = draw or random.Random()
+        self._preparer = Preparer(settings, lanes, self.market, self.accounts)
+        self._pusher = Pusher(
+            settings,
+            allowed=allowed,
+            slot=lambda: self.market.slot,
+            slot_reached=self._slot_reached,
+            warn=warn,
+            draw=self._draw,
+        )
+        self._link: ChainLink | None = None
+        self._linked = asyncio.Event()
+        self._next_slot = asyncio.Event()
+        self._sent: set[str] = set()
+        self._recovering: dict[str, Followed] = {}
+        self._background: set[asyncio.Task[object]] = set()
+
+    # The market
+
+    @property
+    def slot(self) -> int:
+        """Return the newest slot seen."""
+        return self.market.slot
+
+    @property
+    def now_ns(self) -> int:
+        """Return market time, ns."""
+        return self._clock() if self._clock is not None else self.market.now_ns
+
+    def take_pool(self, state: PoolState) -> None:
+        """Keep a pool's state until its slot is whole."""
+        self.market.take_pool(state)
+
+    def take_slot(self, update: SlotUpdate) -> bool:
+        """Go on to a slot; return False where a pool's state was missed."""
+        whole = self.market.take_slot(update)
+        if whole is None:
+            return True
+        self._told_slot()
+        return whole
+
+    def load(self, states: list[PoolState], update: SlotUpdate | None) -> None:
+        """Take over states read from the stream."""
+        self.market.load(states, update)
+        self._told_slot()
+
+    def _told_slot(self) -> None:
+        """Look at fees and at what is followed as soon as there is a slot: nobody waits for it then."""
+        event, self._next_slot = self._next_slot, asyncio.Event()
+        event.set()
+        link = self._link
+        if link is not None:
+            link.tracker.poke()
+            self._in_background(link.fees.facts(self.market.slot))
+            if self.accounts.lacking(self.market.states.protocols()):
+                self._in_background(self.accounts.prefetch(link.rpc))
+
+    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
+        task: asyncio.Task[object] = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _slot_reached(self, slot: int) -> None:
+        while self.market.slot < slot:
+            await self._next_slot.wait()
+
+    # The chain
+
+    async def link(self, link: ChainLink) -> None:
+        """Work on an open link from now on, once what plans need has been read over it.
+
+        Raises:
+            RpcError: if no node tells.
+        """
+        await link.read_tables()
+        await self.accounts.prefetch(link.rpc)
+        await link.fees.facts(self.market.slot)
+        self._link = link
+        self._linked.set()
+
+    def unlink(self) -> None:
+        """Work without a chain: plans wait for a while, and are refused."""
+        self._link = None
+        self._linked.clear()
+
+    async def _present_link(self) -> ChainLink | None:
+        if self._link is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._linked.wait(), self._link_wait_s)
+        return self._link
+
+    # Plans
+
+    def announce(self, plan: ExecutionPlan) -> int:
+        """Return nothing of interest: on a chain plans do not wait for each other."""
+        return 0
+
+    def decided(self, ticket: int) -> None:
+        """Do nothing: on a chain plans do not wait for each other."""
+
+    async def prepare(self, plan: ExecutionPlan) -> Prepared | NotPrepared:
+        """Build, simulate and sign the plan's transaction, or say why it ends here. Nothing is sent."""
+        link = await self._present_link()
+        if link is None:
+            return RefusedByWallet(self.slot, "no transaction was made: no chain can be reached")
+        return await self._preparer.prepare(plan, link)
+
+    def withdraw(self, prepared: Prepared) -> None:
+        """Give back lane and connections of a plan that will not be submitted."""
+        assert isinstance(prepared, ChainPrepared)
+        self._lanes.release(prepared.lane)
+        for line in (prepared.bundle_line, prepared.rpc_line):
+            if line is not None:
+                line.give_back()
+
+    def submit(self, plan: ExecutionPlan, prepared: Prepared) -> asyncio.Future[Landing]:
+        """Write the transaction to the connections that stand ready; the future tells what became of it."""
+        assert isinstance(prepared, ChainPrepared)
+        assert prepared.link is not None
+        bundle = prepared.bundle_line.post(prepared.bundle_body) if prepared.bundle_line is not None else None
+        rpc = prepared.rpc_line.post(prepared.rpc_body) if prepared.rpc_line is not None else None
+        trace = replace(prepared.trace, submitted_ns=self._wall_ns())
+        self._sent.add(trace.signature)
+        followed = _followed(trace, bundle=prepared.bundle, by_rpc=rpc is not None)
+        return asyncio.ensure_future(self._landed(plan, prepared, trace, followed, (bundle, rpc)))
+
+    async def _landed(
+        self,
+        plan: ExecutionPlan,
+        prepared: ChainPrepared,
+        trace: Trace,
+        followed: Followed,
+        answers: tuple[asyncio.Future[Answer] | None, asyncio.Future[Answer] | None],
+    ) -> Landing:
+        link = prepared.link
+        assert link is not None
+        link.tracker.follow(followed)
+        link.socket.want(trace.signature)
+        pushing = asyncio.ensure_future(self._pusher.push(prepared, followed, *answers))
+        try:
+            return await self._fate(plan, link, trace, followed)
+        finally:
+            pushing.cancel()
+            link.tracker.drop(trace.signature)
+            link.socket.drop(trace.signature)
+            self._lanes.release(prepared.lane)
+
+    async def _fate(self, plan: ExecutionPlan, link: ChainLink, trace: Trace, followed: Followed) -> Landing:
+        """Return how it ended, once the chain or the block engine has said so."""
+        while True:
+            match await followed.fate:
+                case "landed":
+                    told = await self._told(plan, link, trace)
+                    if told is not None:
+                        self._preparer.learn(plan, told.effect.units)
+                        trace = replace(trace, landed_ns=followed.seen_ns or self._wall_ns())
+                        return ending_of(plan, told, trace, sol_price_usd_e6=self.market.sol_price_usd_e6())
+                    # Its status was there and it is not: a fork took it back. It may come again.
+                    followed.fate = asyncio.get_running_loop().create_future()
+                    followed.seen_ns = 0
+                    link.tracker.follow(followed)
+                case "bundle_failed":
+                    why = f" ({followed.bundle_detail})" if followed.bundle_detail else ""
+                    state = followed.bundle_state
+                    cause = "outbid or no longer profitable" if state == "Failed" else "the block engine lost it"
+                    return Dropped(self.slot, f"the bundle did not land: {cause}{why}", trace)
+                case "ran_out":
+                    cause = f"not on the chain by block height {trace.last_valid_block_height}, its last"
+                    unknown = "; another process claimed it, and whether it was sent is not known"
+                    return RanOut(self.slot, cause + (unknown if trace.resolved else ""), trace)
+
+    async def _told(self, plan: ExecutionPlan, link: ChainLink, trace: Trace) -> Told | None:
+        """Return the transaction that has a status; None where no node has it after all."""
+        finalized = self.settings.commitment == "finalized"
+        for attempt in range(_LOOK_UPS):
+            try:
+                told = await look_up(link.rpc, trace.signature, plan, trace.wallet, finalized=finalized)
+            except RpcError as error:
+                told = None
+                self._warn(f"a transaction could not be read back: {error}")
+            if told is not None:
+                return told
+            limit_s = min(_LOOK_UP_S * 2.0**attempt, _LOOK_UP_MAX_S)
+            await asyncio.sleep(self._draw.uniform(limit_s / 2, limit_s))
+        return None
+
+    async def recover(self, plan: ExecutionPlan, reference: str) -> Recovery:
+        """Ask the chain what became of a transaction that another process may have sent."""
+        known = parse_reference(reference)
+        if known is None:
+            return NeverBegun()
+        resolved = known.signature not in self._sent
+        trace = Trace(
+            signature=known.signature,
+            wallet=known.wallet,
+            last_valid_block_height=known.last_valid_block_height,
+            resolved=resolved,
+        )
+        link = await self._present_link()
+        if link is None:
+            return Undecided(_ASK_AGAIN_S, trace)
+        followed = self._recovering.get(known.signature)
+        if followed is None:
+            followed = self._recovering[known.signature] = _followed(trace, bundle="", by_rpc=True)
+            link.tracker.follow(followed)
+            link.socket.want(known.signature)
+            if not await self._ended_long_ago(link, known, followed):
+                return Undecided(0.0, trace)
+        elif link.tracker.count == 0:
+            link.tracker.follow(followed)
+        done, _ = await asyncio.wait({followed.fate}, timeout=_ASK_AGAIN_S)
+        if not done:
+            return Undecided(0.0, trace)
+        landing = await self._fate(plan, link, trace, followed)
+        self._recovering.pop(known.signature, None)
+        link.tracker.drop(known.signature)
+        link.socket.drop(known.signature)
+        return landing
+
+    async def _ended_long_ago(self, link: ChainLink, known: Reference, followed: Followed) -> bool:
+        """Look once with the whole history; tell whether that decided it."""
+        try:
+            seen = await link.tracker.statuses([known.signature], history=True)
+            out = await link.tracker.ran_out([(known.signature, known.last_valid_block_height)]) if not seen else set()
+        except RpcError as error:
+            self._warn(f"a transaction could not be asked for: {error}")
+            return False
+        if known.signature in out and not followed.fate.done():
+            followed.fate.set_result("ran_out")
+        elif seen:
+            await link.tracker.look()
+        return followed.fate.done()
+
+
+def _followed(trace: Trace, *, bundle: str, by_rpc: bool) -> Followed:
+    fate = asyncio.get_running_loop().create_future()
+    return Followed(trace.signature, trace.last_valid_block_height, fate, bundle=bundle, by_rpc=by_rpc)
