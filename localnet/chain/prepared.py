@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from solders.message import Message, MessageV0
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 
 from localnet.chain.records import ChainRefusal
 
@@ -64,7 +64,7 @@ def prepare(transaction: VersionedTransaction) -> Prepared:
     """
     try:
         transaction.sanitize()
-    except ValueError as error:
+    except SanitizeError as error:
         raise ChainRefusal("SanitizeFailure", f"invalid transaction: {error}") from None
     message = message_of(transaction)
     raw = _message_bytes(message)
