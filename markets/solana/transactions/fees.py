@@ -41,7 +41,12 @@ def tip_for(profit_before_tip: int, *, floor: int, settings: TipSettings) -> int
     """
     share = share_of(max(profit_before_tip, 0), settings.profit_ratio)
     tip = min(max(share, settings.min_lamports), settings.max_lamports)
-    wanted = min(floor, settings.max_lamports)
+    return raised_tip(tip, profit_before_tip, floor=floor, most=settings.max_lamports)
+
+
+def raised_tip(tip: int, profit_before_tip: int, *, floor: int, most: int) -> int:
+    """Return a tip raised to what others paid lately, where it is under that and the profit bears it; all lamports."""
+    wanted = min(floor, most)
     return wanted if tip < wanted < profit_before_tip else tip
 
 
