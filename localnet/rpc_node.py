@@ -79,6 +79,7 @@ class RpcNode:
 
     def cut(self) -> None:
         """Cut every websocket without a goodbye."""
+        self.state.happened["cut"] += bool(self._clients)
         for client in self._clients:
             client.cut()
 
@@ -87,7 +88,7 @@ class RpcNode:
         if block is not None:
             self.state.take(block)
             self.engine.note()
-        if self.state.draws(self.faults.cut_chance, "cut_chance"):
+        if self.state.random.random() < self.faults.cut_chance:
             self.cut()
         self._news.look()
         if self.faults.silent:
@@ -111,7 +112,6 @@ class RpcNode:
         except (ValueError, RecursionError) as error:
             return web.Response(status=400, text=str(error))
         if cut:
-            self.state.happened["cut"] += 1
             self.cut()
         return web.Response(status=204)
 
@@ -122,7 +122,7 @@ class RpcNode:
         for source in self._fault_sources():
             faults |= values_of(source)
             happened.update(getattr(source, "happened", {}))
-        return _json({"faults": faults, "happened": happened})
+        return _json({"faults": faults, "happened": {name: count for name, count in happened.items() if count}})
 
     def _fault_sources(self) -> list[object]:
         """Return what holds the faults: the node's, and its chain's."""
