@@ -29,7 +29,7 @@ from localnet.chain.records import ChainRefusal, ErrorForm, TokenBalance
 from localnet.chain.token_balances import token_balances
 from localnet.chain_view import CLOCK, ChainAccount, clock_account
 from markets.solana.transactions.keys import pubkey
-from markets.solana.venues.shape import MEMO_PROGRAM, SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAM
+from markets.solana.venues.shape import MEMO_PROGRAM, STAKE_PROGRAM, SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAM
 
 LOOKUP_TABLE_PROGRAM = "AddressLookupTab1e1111111111111111111111111"
 BUILT_IN = (
@@ -40,7 +40,14 @@ BUILT_IN = (
     TOKEN_2022_PROGRAM,
     "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL",
     MEMO_PROGRAM,
+    STAKE_PROGRAM,
+    "Vote111111111111111111111111111111111111111",
+    "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo",
+    "BPFLoader2111111111111111111111111111111111",
+    "BPFLoaderUpgradeab1e11111111111111111111111",
     "SysvarRent111111111111111111111111111111111",
+    "SysvarEpochSchedu1e111111111111111111111111",
+    "SysvarStakeHistory1111111111111111111111111",
 )
 """What LiteSVM brings along and clients may ask for."""
 
