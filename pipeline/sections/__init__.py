@@ -186,6 +186,7 @@ class AuditorSection(Section):
     starting_capital_lamports: Positive
     batch: Positive
     plan_grace_s: Seconds
+    walk_s: Seconds
 
 
 class PermitSection(Section):

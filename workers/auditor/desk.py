@@ -98,6 +98,10 @@ class Desk:
                 await self._report([finding], found.result_id, found.opportunity_id)
         await self.do(lambda: self._ledger.mark_checked([found.result_id for found in results]))
 
+    async def publish(self, made: Callable[..., Message]) -> None:
+        """Publish the message that is made with `created_ns` and `producer`."""
+        await self._bus.publish(made(created_ns=self._wall_ns(), producer=self._producer))
+
     async def tell_notices(self) -> None:
         """Publish what was found while booking, and note that it was; after a crash in between it is said again."""
         if self._quiet:

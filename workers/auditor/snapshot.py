@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.ids import deterministic_id
-from pipeline.ledger import Booked
+from pipeline.ledger import Booked, Held
 from pipeline.ledger.models import AMOUNT_MAX
-from pipeline.messages import PnlSnapshot
+from pipeline.messages import PnlSnapshot, Reconciliation
 
 
 def snapshots(booked: Booked, *, cause: str, created_ns: int, producer: str) -> list[PnlSnapshot]:
@@ -37,6 +37,27 @@ def snapshots(booked: Booked, *, cause: str, created_ns: int, producer: str) -> 
         )
         for token, total in sorted(booked.totals.items())
     ]
+
+
+def reconciliation(held: Held, *, created_ns: int, producer: str) -> Reconciliation:
+    """Return what the books held against the chain came to, for one token."""
+    return Reconciliation(
+        id=deterministic_id("reconciliation", held.genesis, held.token, held.slot, created_ns),
+        correlation_id="",
+        causation_id=held.last_signature,
+        created_ns=created_ns,
+        producer=producer,
+        token=held.token,
+        slot=held.slot,
+        opening=max(0, _long(held.opening)),
+        balance=max(0, _long(held.balance)),
+        traded=_long(held.traded),
+        moved=_long(held.moved),
+        upkeep=_long(held.upkeep),
+        difference=_long(held.difference),
+        transactions=held.transactions,
+        pending=held.pending,
+    )
 
 
 def _long(total: int) -> int:

@@ -14,11 +14,13 @@ from contextlib import suppress
 from nats.errors import Error as NatsError
 from sqlalchemy.exc import SQLAlchemyError
 
+from markets.solana.wallets import WalletError, public_addresses, wallet_settings
 from pipeline.context import WorkerContext
 from pipeline.crashpoint import crashpoint
-from pipeline.errors import Failure
+from pipeline.errors import Failure, UsageFailure
 from pipeline.ledger import Ledger, Span
 from pipeline.tasks import end_tasks
+from workers.auditor.chain import ChainDesk
 from workers.auditor.desk import Desk
 from workers.auditor.follow import Item, follow
 
@@ -51,9 +53,16 @@ async def run(context: WorkerContext) -> None:
             await asyncio.sleep(_CHECK_S)
             await desk.check_plans(int(settings.plan_grace_s * 1e9))
 
+    async def tell_notices() -> None:
+        while True:
+            await desk.tell_notices()
+            await asyncio.sleep(_CHECK_S)
+
     try:
         await desk.open()
-        parts = {"results": follow_results, "plans": follow_plans, "check": check_plans}
+        parts = {"results": follow_results, "plans": follow_plans, "check": check_plans, "notices": tell_notices}
+        if context.config.executor.mode != "paper":
+            parts["chain"] = ChainDesk(context, desk, ledger, _wallets(context)).run
         tasks = [asyncio.create_task(_keep(context, name, part), name=name) for name, part in parts.items()]
         stopping = asyncio.create_task(context.stopping.wait(), name="stopping")
         try:
@@ -65,6 +74,17 @@ async def run(context: WorkerContext) -> None:
     finally:
         with suppress(SQLAlchemyError):
             await desk.close()
+
+
+def _wallets(context: WorkerContext) -> list[str]:
+    config = context.config
+    settings = wallet_settings(config.wallets, seed=config.market.seed, data_directory=config.data_directory)
+    try:
+        return public_addresses(settings)
+    except WalletError as error:
+        raise UsageFailure(
+            f"the auditor does not know whom to follow: {error}", "name them in wallets.addresses"
+        ) from None
 
 
 async def _keep(context: WorkerContext, name: str, part: Callable[[], Awaitable[None]]) -> None:

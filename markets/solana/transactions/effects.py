@@ -91,6 +91,8 @@ class Effect:
     payments: tuple[Payment, ...]
     """Lamports moved by the system and stake programs, in order; none where the transaction failed."""
     steps: tuple[Step, ...]
+    transient: frozenset[str]
+    """Accounts without a lamport before and after: opened and closed in between, or never there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,11 @@ def effect_of(transaction: Mapping[str, Any], wallets: Collection[str]) -> Effec
         transfers=_transfers(landed, moves),
         payments=payments,
         steps=tuple([Step(one.height, one.program, one.accounts) for one in landed.instructions]),
+        transient=frozenset(
+            key
+            for key, before, after in zip(landed.keys, landed.lamports_before, landed.lamports_after, strict=True)
+            if not before and not after
+        ),
     )
 
 

@@ -1,0 +1,268 @@
+"""Follow the wallets' final history, book it, and hold the books against the balances.
+
+One pass: read the balances at a final slot, then every transaction up to it, explain them, and book all of it with the
+slot as the new position. So the balances and the transactions are of one moment, and a crash anywhere repeats the pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from markets.solana.rpc.errors import RpcError
+from markets.solana.rpc.pool import RpcPool
+from markets.solana.transactions.effects import Effect
+from pipeline.context import WorkerContext
+from pipeline.crashpoint import crashpoint
+from pipeline.ledger import (
+    AccountState,
+    Advanced,
+    ChainMoved,
+    ChainPosition,
+    Held,
+    Ledger,
+    PlanLink,
+    Step,
+    WalkedTransaction,
+)
+from workers.auditor.chain_reader import Reader
+from workers.auditor.desk import Desk
+from workers.auditor.endpoints import Endpoints
+from workers.auditor.explain import explain
+from workers.auditor.snapshot import reconciliation
+from workers.auditor.valuation import value_of
+from workers.auditor.walk import Contradiction, Entry, Read, apart, balances, in_order, lay, settle_untouched
+
+_NO_CHAIN_YET_S = 0.25
+_TELL_S = 3.0
+_ROUNDS = 4
+
+
+class _Again(Exception):
+    """Something was found that was not asked for: read once more with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Where one pass stands, and how far it goes."""
+
+    position: ChainPosition
+    height: int
+    """Of a final block, not higher than the one at `through`."""
+    stored: dict[str, AccountState]
+    tracked: dict[str, str]
+    """Address -> wallet; grows while accounts turn up."""
+    through: int
+    """Up to and with this slot."""
+    reads: dict[str, Read] | None
+    """The accounts at that slot; None where it was not to be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one pass read, in order."""
+
+    transactions: list[tuple[Entry, int, Effect]]
+    states: dict[str, AccountState]
+
+
+class ChainDesk:
+    """Books one chain after the other, as they come."""
+
+    def __init__(self, context: WorkerContext, desk: Desk, ledger: Ledger, wallets: Sequence[str]) -> None:
+        """Follow these wallets."""
+        self._context = context
+        self._desk = desk
+        self._ledger = ledger
+        self._wallets = wallets
+        self._settings = context.config.auditor
+        self._offline = context.config.executor.mode == "localnet"
+        self._first_seen: dict[str, float] = {}
+        """Signatures that nothing explains yet, and since when (monotonic, s)."""
+        self._told: dict[str, Held] = {}
+        self._told_at = 0.0
+
+    async def run(self) -> None:
+        """Follow the chain for ever; wait for it where it is not there yet, and find it again where it moved."""
+        endpoints = Endpoints(self._context.config)
+        while True:
+            urls = endpoints.now()
+            if not urls:
+                await asyncio.sleep(_NO_CHAIN_YET_S)
+                continue
+            async with AsyncExitStack() as stack:
+                pool = await stack.enter_async_context(endpoints.open(urls))
+                await self._follow(pool, endpoints, urls)
+
+    async def _follow(self, pool: RpcPool, endpoints: Endpoints, urls: tuple[str, ...]) -> None:
+        """Read one chain as long as it is at these endpoints."""
+        reader = Reader(pool, self._wallets)
+        keeping = asyncio.create_task(pool.keep(5.0))
+        try:
+            while endpoints.now() in (urls, ()):
+                try:
+                    await self._pass(reader)
+                    self._context.health.recovered(cause="chain")
+                except (RpcError, Contradiction) as error:
+                    self._context.health.degraded(f"chain: {error}", cause="chain")
+                    self._context.log.warning("the chain cannot be read; trying again", error=str(error))
+                except ChainMoved:
+                    self._told.clear()
+                await asyncio.sleep(self._settings.walk_s)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _pass(self, reader: Reader) -> None:
+        genesis = await reader.genesis()
+        position = await self._position(reader, genesis)
+        height = await reader.block_height()
+        stored = await self._desk.do(lambda: self._ledger.accounts(position.number))
+        tracked = {address: state.wallet for address, state in stored.items()} | {one: one for one in reader.wallets}
+        tracked |= await reader.token_accounts()
+        for _ in range(_ROUNDS):
+            through, reads = await reader.read(tracked, max(position.walked_slot, 0))
+            if through <= position.walked_slot:
+                await self._say_again()
+                return
+            look = _Look(position, height, stored, tracked, through, reads)
+            try:
+                found = await self._walk(reader, look)
+            except _Again:
+                continue
+            if await reader.genesis() != genesis:
+                return  # begun anew meanwhile: nothing of this pass is of one chain
+            await self._book(reader, look, found)
+            return
+        raise Contradiction("accounts of the wallets turned up again and again")
+
+    async def _position(self, reader: Reader, genesis: str) -> ChainPosition:
+        """Return the books of this chain: they begin with it where it is offline, else where we came or first traded."""
+        position = await self._desk.do(self._ledger.chain)
+        if position is not None and position.genesis == genesis:
+            return position
+        begin = 0
+        if not self._offline:
+            begin, _ = await reader.read({one: one for one in reader.wallets}, 0)
+            first = await self._desk.do(self._ledger.first_submission_slot)
+            begin = min(begin, begin if first is None else first)
+        self._told.clear()
+        return await self._desk.do(lambda: self._ledger.begin_chain(genesis, begin))
+
+    async def _walk(self, reader: Reader, look: _Look) -> _Found:
+        """Read every transaction up to a slot; token accounts' histories only where they are new or do not add up."""
+        position, stored, reads = look.position, look.stored, look.reads or {}
+        begin = position.begin_slot - 1
+
+        async def history(address: str) -> list[Entry]:
+            after = position.walked_slot if address in stored else begin
+            return await reader.history(address, after=after, through=look.through)
+
+        first = [address for address in look.tracked if address in reader.wallets or address not in stored]
+        histories = dict(zip(first, await asyncio.gather(*map(history, first)), strict=True))
+        while True:
+            ordered = in_order(histories.values())
+            signatures = [entry.signature for entry, _ in ordered]
+            known = await self._desk.do(partial(self._ledger.walked, position.number, signatures))
+            new = [(entry, place) for entry, place in ordered if entry.signature not in known]
+            effects = await reader.effects(entry for entry, _ in new)
+            transactions = [(entry, place, effects[entry.signature]) for entry, place in new]
+            states = lay(stored, (effect for _, _, effect in transactions))
+            if unknown := states.keys() - look.tracked.keys():
+                look.tracked.update({address: states[address].wallet for address in unknown})
+                raise _Again
+            missing = [one for one in apart(states, reads) if one not in histories]
+            if not missing:
+                return _Found(transactions, settle_untouched(states, reads))
+            histories |= dict(zip(missing, await asyncio.gather(*map(history, missing)), strict=True))
+
+    async def _book(self, reader: Reader, look: _Look, found: _Found) -> None:
+        """Book a pass; what nothing explains yet is waited for, for a while."""
+        signatures = [entry.signature for entry, _, _ in found.transactions]
+        links: dict[str, PlanLink] = await self._desk.do(partial(self._ledger.plans_of, signatures))
+        walked = [
+            explain(effect, place, reader.wallets, links.get(entry.signature))
+            for entry, place, effect in found.transactions
+        ]
+        until = self._clear_until(walked, links)
+        if until is None:
+            accounts, through = found.states, look.through
+            held = balances(look.reads) if look.reads is not None else None
+        else:
+            if until <= look.position.walked_slot:
+                await self._say_again()
+                return
+            accounts, through, held = lay_until(look.stored, found, until), until, None
+            walked = [one for one in walked if one.slot <= until]
+        step = Step(
+            chain=look.position.number,
+            after=look.position.walked_slot,
+            through=through,
+            block_height=look.height if until is None else look.position.block_height,
+            transactions=walked,
+            accounts=sorted(accounts.values(), key=lambda one: one.address),
+            balances=held,
+        )
+        crashpoint("walking")
+        advanced = await self._desk.do(partial(self._ledger.advance, step, value_of))
+        crashpoint("walked")
+        for one in walked:
+            self._first_seen.pop(one.signature, None)
+        reader.forget(one.signature for one in walked)
+        await self._tell(advanced)
+
+    def _clear_until(self, walked: Sequence[WalkedTransaction], links: Mapping[str, PlanLink]) -> int | None:
+        """Return the slot before the first transaction whose plan may still become known; None where there is none."""
+        now = time.monotonic()
+        for one in walked:
+            link = links.get(one.signature)
+            if one.kind == "unexplained" or (link is not None and not link.legs and not one.failed):
+                since = self._first_seen.setdefault(one.signature, now)
+                if now - since < self._settings.plan_grace_s:
+                    return one.slot - 1
+        return None
+
+    async def _tell(self, advanced: Advanced) -> None:
+        await self._desk.tell_notices()
+        if advanced.corrected is not None:
+            self._desk.announce(advanced.corrected)
+        if not advanced.held:
+            await self._say_again()
+            return
+        due = time.monotonic() - self._told_at >= _TELL_S
+        changed = [
+            held for held in advanced.held if due or _without_slot(held) != _without_slot(self._told.get(held.token))
+        ]
+        self._told = {held.token: held for held in advanced.held}
+        if due:
+            self._told_at = time.monotonic()
+        await self._publish(changed)
+
+    async def _say_again(self) -> None:
+        """Tell what was told last, where nobody heard anything for a while."""
+        await self._desk.tell_notices()
+        if self._told and time.monotonic() - self._told_at >= _TELL_S:
+            self._told_at = time.monotonic()
+            await self._publish(self._told.values())
+
+    async def _publish(self, helds: Iterable[Held]) -> None:
+        for held in helds:
+            await self._desk.publish(partial(reconciliation, held))
+
+
+def lay_until(stored: dict[str, AccountState], found: _Found, through: int) -> dict[str, AccountState]:
+    """Return the accounts as they were at a slot; those that nothing had touched by then hold their opening."""
+    states = lay(stored, (effect for _, _, effect in found.transactions if effect.slot <= through))
+    for address, state in found.states.items():
+        if address not in states:
+            opened = state.opening_lamports, state.opening_amount
+            states[address] = AccountState(address, state.wallet, state.mint, *opened, *opened)
+    return states
+
+
+def _without_slot(held: Held) -> object:
+    return tuple(getattr(held, name) for name in Held.__slots__ if name not in ("slot", "last_signature"))
