@@ -58,9 +58,10 @@ class Funds:
     """Of every staked token."""
 
 
-WALLET_FUNDS = Funds(600 * LAMPORTS_PER_SOL, 600 * LAMPORTS_PER_SOL, 150_000 * 10**6)
+WALLET_FUNDS = Funds(20_000 * LAMPORTS_PER_SOL, 600 * LAMPORTS_PER_SOL, 150_000 * 10**6)
 _TRADER_FUNDS = Funds(10**7 * LAMPORTS_PER_SOL, 10**7 * LAMPORTS_PER_SOL, 10**15, 10**6 * LAMPORTS_PER_SOL)
-_RIVAL_FUNDS = Funds(2_000 * LAMPORTS_PER_SOL, 2_000 * LAMPORTS_PER_SOL, 300_000 * 10**6)
+# Deposits into stake pools take lamports, and what is sold comes back as wrapped SOL: it must last for days.
+_RIVAL_FUNDS = Funds(10**6 * LAMPORTS_PER_SOL, 2_000 * LAMPORTS_PER_SOL, 300_000 * 10**6)
 
 
 def trader_keypair(seed: int, role: TraderRole) -> Keypair:

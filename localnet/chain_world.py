@@ -33,6 +33,10 @@ from pipeline.ids import deterministic_id
 from pipeline.messages import ExecutionResult, Protocol
 
 
+HISTORY_SLOTS = 10_000
+"""Slots whose transactions the chain remembers: about 250 MB of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChainTerms:
     """What an offline chain begins with."""
@@ -295,6 +299,7 @@ def open_chain(
         unix_time=(BEGINNING_NS + (before - FIRST_SLOT + 1) * terms.slot_ms * NS_PER_MS) // NS_PER_S,
         slot_ms=terms.slot_ms,
         faults=faults,
+        history_slots=HISTORY_SLOTS,
     )
     for address, elf in stand_ins.items():
         chain.add_program(address, elf)
