@@ -31,6 +31,7 @@ __all__ = [
     "ConfigProblem",
     "Loaded",
     "Section",
+    "forget_secrets",
     "load",
     "load_config",
     "show_value",
@@ -178,6 +179,14 @@ def secrets_of(config: Config) -> dict[str, str]:
         for key, value in _leaves(config)
         if isinstance(value, SecretStr) and value.get_secret_value()
     }
+
+
+def forget_secrets() -> None:
+    """Remove the secrets that were read from this process's environment: what it starts does not inherit them."""
+    for name in list(os.environ):
+        found = _find_field(name.removeprefix(ENV_PREFIX).lower().split("__")) if name.startswith(ENV_PREFIX) else None
+        if found is not None and _bare_type(found) is SecretStr:
+            del os.environ[name]
 
 
 def show_value(value: object) -> str:

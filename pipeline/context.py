@@ -33,3 +33,5 @@ class WorkerContext:
     """wall-clock time in ns since the Unix epoch"""
     stopping: asyncio.Event
     """set when the worker is to finish what it has begun"""
+    live: bool = False
+    """whether `--live` stood on this process's command line, without which no executor runs in live mode"""

@@ -25,7 +25,9 @@ def configure(config: Config, *, worker: str, stream: TextIO | None = None) -> L
     out = stream or sys.stdout
     level = _LEVELS[config.telemetry.log_level]
     json_lines = config.telemetry.log_format == "json"
-    secrets = tuple(value for value in secrets_of(config).values() if len(value) >= 6)
+    # A value may hold several secrets: endpoints, keys. Each of them is hidden on its own too.
+    words = {word for value in secrets_of(config).values() for word in (value, *value.split())}
+    secrets = tuple(sorted((word for word in words if len(word) >= 6), key=len, reverse=True))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -20,6 +20,7 @@ from pipeline.bus import Bus
 from pipeline.clock import wall_ns
 from pipeline.config import ENV_PREFIX, RESERVED_ENV, Config, secrets_of, to_toml
 from pipeline.errors import CheckFailed, ExitCode, Failure
+from pipeline.live import EXECUTOR, LIVE_FLAG
 from pipeline.nats_server import EmbeddedNats
 from pipeline.server_keeper import ServerKeeper, State, next_wait_s
 from pipeline.streams import reconcile
@@ -30,6 +31,8 @@ SERVER = "nats-server"
 _TICK_S = 0.05
 _LOG_BYTES = 16 << 20
 _KILL_WAIT_S = 5.0
+# What signs and sends is for who signs and sends: no other worker is given it.
+_OF_THE_EXECUTOR = (f"{ENV_PREFIX}WALLETS__", f"{ENV_PREFIX}BLOCK_ENGINE__")
 # Started again, the worker would refuse its configuration or its data again.
 _GIVEN_UP = (ExitCode.USAGE, ExitCode.BAD_DATA)
 
@@ -62,9 +65,10 @@ class Event:
     detail: str = ""
 
 
-def worker_command(name: str) -> list[str]:
-    """Return the command of a worker process that ends with this one."""
-    return [sys.executable, "-m", "pipeline", "worker", name, "--parent", str(os.getpid())]
+def worker_command(name: str, *, live: bool = False) -> list[str]:
+    """Return the command of a worker process that ends with this one; `live` hands `--live` on to the executor."""
+    flags = [LIVE_FLAG] if live and name == EXECUTOR else []
+    return [sys.executable, "-m", "pipeline", "worker", name, *flags, "--parent", str(os.getpid())]
 
 
 class Supervisor:
@@ -214,7 +218,12 @@ class Supervisor:
         }
         path = run_files.run_directory(self.config) / "config.toml"
         # Secrets go by environment, not by file.
-        return {**kept, "PIPELINE_CONFIG": str(path), **secrets_of(self.config), **self._environment.get(name, {})}
+        secrets = {
+            key: value
+            for key, value in secrets_of(self.config).items()
+            if name == EXECUTOR or not key.startswith(_OF_THE_EXECUTOR)
+        }
+        return {**kept, "PIPELINE_CONFIG": str(path), **secrets, **self._environment.get(name, {})}
 
     def _spawn(self, worker: Supervised) -> None:
         if worker.log_path.exists() and worker.log_path.stat().st_size > _LOG_BYTES:

@@ -34,6 +34,7 @@ from pipeline.context import WorkerContext
 from pipeline.errors import CheckFailed, ExitCode, Failure, UsageFailure
 from pipeline.health import Health
 from pipeline.health_server import HealthServer
+from pipeline.live import EXECUTOR, check_live
 from pipeline.logs import Log
 from pipeline.messages import Command, CommandKind, PermitState, WorkerState
 from pipeline.permit import Gate, GateView, Refused, RefusedBy
@@ -78,13 +79,15 @@ def find_worker(name: str) -> Run:
     return run
 
 
-def run_worker(name: str, config: Config, run: Run | None = None) -> int:
+def run_worker(name: str, config: Config, run: Run | None = None, *, live: bool = False) -> int:
     """Run one worker until it is told to stop, and return the exit code of the process.
 
-    `run` replaces the worker's own function, for tests.
+    `run` replaces the worker's own function, for tests. `live` says that `--live` stood on the command line.
     """
     log = logs.configure(config, worker=name)
     try:
+        if name == EXECUTOR:
+            check_live(config, live=live)
         body = run or find_worker(name)
     except Failure as failure:
         log.error("cannot start", error=failure.what, fix=failure.fix)
@@ -97,7 +100,7 @@ def run_worker(name: str, config: Config, run: Run | None = None) -> int:
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         stop = _Stop(runner.get_loop(), log, config.worker.drain_s, lambda: run_files.remove(config, name))
         stop.listen()
-        return runner.run(_Life(name, config, log, stop).live(body))
+        return runner.run(_Life(name, config, log, stop, trades_live=live).live(body))
 
 
 class _Stop:
@@ -164,8 +167,9 @@ class _Stopping(asyncio.Event):
 class _Life:
     """One worker's way from start to end."""
 
-    def __init__(self, name: str, config: Config, log: Log, stop: _Stop) -> None:
+    def __init__(self, name: str, config: Config, log: Log, stop: _Stop, *, trades_live: bool) -> None:
         self.name = name
+        self.trades_live = trades_live
         self.config = config
         self.log = log
         self.stop = stop
@@ -306,6 +310,7 @@ class _Life:
             log=self.log,
             clock=wall_ns,
             stopping=stopping,
+            live=self.trades_live,
         )
         for target in (self.name, "all"):
             await bus.watch(f"system.command.{target}", self._on_command)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,32 +15,44 @@ import typer
 from pipeline import run_files
 from pipeline.cli import settings
 from pipeline.cli.output import JsonOption, print_json, print_line
-from pipeline.config import Config
+from pipeline.config import Config, forget_secrets
 from pipeline.errors import ExitCode, Failure, Refused, UsageFailure
-from pipeline.supervisor import SERVER, Event, State, Supervisor
+from pipeline.live import check_live
+from pipeline.supervisor import SERVER, Event, State, Supervisor, worker_command
 
 
 def up(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="WORKER", help="Run only these workers. Repeatable.")
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help='Trade on the real chain. Needs executor.mode = "live" and all that docs/live.md names; '
+            "starts HALTED, until `pipeline resume`.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run every worker, supervised, until stopped."""
     config = settings.load().config
+    forget_secrets()
     names = list(config.supervisor.workers)
     if unknown := [name for name in only or [] if name not in names]:
         raise UsageFailure(f"no worker {unknown[0]!r} in supervisor.workers", f"it holds: {', '.join(names)}")
+    chosen = [name for name in names if not only or name in only]
+    check_live(config, live=live, workers=chosen)
     if running := run_files.read(config, SERVER):
         raise Refused(
             f"this pipeline is already up: process {running.pid}, {running.url}",
             "`pipeline status` shows it; a second one beside it needs its own shm.namespace, telemetry.http_port_base "
             "and system_manager.port",
         )
-    raise typer.Exit(asyncio.run(_up(config, [name for name in names if not only or name in only], as_json=json)))
+    raise typer.Exit(asyncio.run(_up(config, chosen, as_json=json, live=live)))
 
 
-async def _up(config: Config, names: list[str], *, as_json: bool) -> int:
+async def _up(config: Config, names: list[str], *, as_json: bool, live: bool) -> int:
     def tell(event: Event) -> None:
         if as_json:
             print_json({"at_ns": event.at_ns, "name": event.name, "state": event.state, "detail": event.detail})
@@ -49,7 +62,11 @@ async def _up(config: Config, names: list[str], *, as_json: bool) -> int:
 
     store = Path(config.nats.embedded_store).expanduser() if config.nats.embedded_store else None
     supervisor = Supervisor(
-        config, workers=names, server_store=store or config.data_directory / "jetstream", on_event=tell
+        config,
+        workers=names,
+        server_store=store or config.data_directory / "jetstream",
+        on_event=tell,
+        command=partial(worker_command, live=live),
     )
     told = asyncio.Event()
 

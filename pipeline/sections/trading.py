@@ -13,6 +13,7 @@ class ExecutorSection(Section):
     """The executor."""
 
     mode: Literal["paper", "localnet", "live"]
+    chain: Annotated[str, Field(pattern=r"^([1-9A-HJ-NP-Za-km-z]{32,44})?$")]
     max_in_flight: Positive
     paper_landing_slots: Natural
     paper_seed: Natural
