@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 
 import base58
+from solders.pubkey import Pubkey
 
 from localnet.services.parsed import TOKEN_PROGRAMS, Decimals, ui_amount
 
@@ -38,7 +39,7 @@ def parsed_instruction(
             found = _token(TOKEN_PROGRAMS[program], accounts, data, decimals)
         elif program == ASSOCIATED_PROGRAM:
             found = _associated(accounts, data)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, ValueError):
         pass  # Too short for what it says it is: told as it stands.
     if found is None:
         return {
@@ -61,7 +62,7 @@ def _system(accounts: Sequence[str], data: bytes) -> Parsed | None:
     (kind,) = struct.unpack_from("<I", data)
     if kind == 0:
         lamports, space = struct.unpack_from("<QQ", data, 4)
-        owner = base58.b58encode(data[20:52]).decode()
+        owner = str(Pubkey(data[20:52]))
         info = {"lamports": lamports, "newAccount": accounts[1], "owner": owner, "source": accounts[0], "space": space}
         return "system", "createAccount", info
     if kind == 2:
@@ -88,7 +89,7 @@ def _token(name: str, accounts: Sequence[str], data: bytes, decimals: Decimals) 
         case 17:
             return name, "syncNative", {"account": accounts[0]}
         case 18:
-            owner = base58.b58encode(data[1:33]).decode()
+            owner = str(Pubkey(data[1:33]))
             return name, "initializeAccount3", {"account": accounts[0], "mint": accounts[1], "owner": owner}
         case 22:
             return name, "initializeImmutableOwner", {"account": accounts[0]}

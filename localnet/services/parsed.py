@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from decimal import Decimal
 
-import base58
+from solders.pubkey import Pubkey
 
 from localnet.chain_view import CLOCK, ChainAccount, View
 from localnet.layouts import TOKEN_PROGRAM
@@ -146,8 +146,7 @@ def _clock(data: bytes) -> tuple[str, str, dict[str, object]]:
 
 
 def _key(data: bytes, offset: int) -> str:
-    text: str = base58.b58encode(data[offset : offset + 32]).decode()
-    return text
+    return str(Pubkey(data[offset : offset + 32]))
 
 
 def _maybe_key(data: bytes, offset: int) -> str | None:
