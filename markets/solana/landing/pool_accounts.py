@@ -51,6 +51,11 @@ class PoolAccounts:
                 else:
                     self._kept[address] = (account.owner, account.data)
 
+    def owner(self, address: str) -> str | None:
+        """Return the program that owns an account that was read; None where none was."""
+        kept = self._kept.get(address)
+        return kept[0] if kept is not None else None
+
     async def prefetch(self, rpc: RpcPool) -> None:
         """Read what the pools of now lack, so that no plan has to wait for it; what no node tells is read later."""
         self._absent.clear()

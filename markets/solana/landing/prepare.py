@@ -9,7 +9,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
 
 from solders.message import MessageV0, to_bytes_versioned
 from solders.signature import Signature
@@ -25,7 +24,7 @@ from markets.solana.landing.reference import Reference
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.simulate import Asked, Simulation, simulate
 from markets.solana.rpc.errors import RpcError
-from markets.solana.transactions.cycle import CycleOrder, Unbuildable, build_cycle, needs_of
+from markets.solana.transactions.cycle import CycleOrder, Unbuildable, build_cycle, mints_of, needs_of
 from markets.solana.transactions.effects import LAMPORTS_PER_SIGNATURE
 from markets.solana.transactions.fees import (
     MAX_COMPUTE_UNITS,
@@ -38,6 +37,7 @@ from markets.solana.transactions.tips import tip_account
 from markets.solana.transactions.token_accounts import associated_address
 from markets.solana.venues.shape import Accounts, BadAccount
 from markets.solana.wallets.keys import Signer, SigningFailed
+from markets.solana.wallets.lanes import Lane, Lanes, NoLane
 from markets.venue import NotPrepared, Prepared, RefusedBySimulation, RefusedByWallet, Trace, in_token
 from pipeline.messages import ExecutionPlan
 
@@ -47,43 +47,13 @@ _REMEMBERED = 10_000
 _SPREAD = 1_024
 
 
-class Lane(Protocol):
-    """A wallet that was chosen for a plan."""
-
-    @property
-    def address(self) -> str:
-        """Return the wallet's address."""
-
-    @property
-    def signer(self) -> Signer:
-        """Return what signs for it."""
-
-
-class NoLane(Protocol):
-    """No wallet can pay for a plan."""
-
-    @property
-    def reason(self) -> str:
-        """Return why."""
-
-
-class Lanes(Protocol):
-    """The wallets, and what is on its way from each."""
-
-    def pick(self, plan_id: str, needs: Mapping[str, int], lamports: int) -> Any:
-        """Return a lane for a plan, or the reason why there is none."""
-
-    def release(self, lane: Any) -> None:
-        """Give back what was reserved: the plan has ended."""
-
-
 @dataclass(frozen=True)
 class ChainPrepared(Prepared):
     """A signed transaction, and the connections that it will be written to."""
 
     raw: bytes = field(default=b"", repr=False)
     link: ChainLink | None = field(default=None, repr=False)
-    lane: Any = field(default=None, repr=False)
+    lane: Lane | None = field(default=None, repr=False)
     bundle: str = ""
     bundle_line: Line | None = field(default=None, repr=False)
     bundle_body: bytes = field(default=b"", repr=False)
@@ -119,6 +89,8 @@ class Preparer:
 
     settings: LandingSettings
     lanes: Lanes
+    signers: Mapping[str, Signer]
+    """By wallet."""
     market: MarketView
     accounts: PoolAccounts
     _units: OrderedDict[tuple[str, ...], int] = field(default_factory=OrderedDict)
@@ -153,15 +125,14 @@ class Preparer:
                 raise _Refused(RefusedByWallet(slot, f"no blockhash is known that lives for {wanted} blocks"))
             order = self._order(plan, self._tip(plan, facts.tip_floor))
             needs = needs_of(order)
-            lane = self.lanes.pick(plan.id, needs.tokens, needs.lamports + LAMPORTS_PER_SIGNATURE + plan.priority_fee)
-            if (reason := getattr(lane, "reason", None)) is not None:
-                raise _Refused(RefusedByWallet(slot, str(reason)))
-            try:
-                job = _Job(plan, link, slot, accounts, blockhash, lane)
-                return await self._made(job, replace(order, wallet=lane.address), samples)
-            except BaseException:
-                self.lanes.release(lane)
-                raise
+            # Every token on the way needs an account: none is opened inside a trade.
+            tokens = dict.fromkeys(mints_of(plan.legs), 0) | needs.tokens
+            fees = LAMPORTS_PER_SIGNATURE + plan.priority_fee
+            lane = self.lanes.pick(plan.id, tokens, needs.lamports + fees)
+            if isinstance(lane, NoLane):
+                raise _Refused(RefusedByWallet(slot, f"{lane.reason}: {lane.detail}"))
+            job = _Job(plan, link, slot, accounts, blockhash, lane)
+            return await self._made(job, replace(order, wallet=lane.address), samples)
         finally:
             samples.cancel()
 
@@ -185,7 +156,9 @@ class Preparer:
         while True:
             message = job.build(order)
             trace = replace(trace, built_ns=trace.built_ns or link.wall_ns())
-            signature = Signature.from_bytes(await job.lane.signer.sign(bytes(to_bytes_versioned(message))))
+            signature = Signature.from_bytes(
+                await self.signers[job.lane.address].sign(bytes(to_bytes_versioned(message)))
+            )
             if str(signature) not in self._signatures:
                 break
             # The same cycle with the same blockhash was signed before: it must not be the same transaction.

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from markets.market_view import MarketView
+from markets.solana.landing.balances import read_balances, token_program_of
 from markets.solana.landing.line import Answer
 from markets.solana.landing.link import ChainLink
 from markets.solana.landing.outcome import Told, ending_of, look_up
 from markets.solana.landing.pool_accounts import PoolAccounts
-from markets.solana.landing.prepare import ChainPrepared, Lanes, Preparer
+from markets.solana.landing.prepare import ChainPrepared, Preparer
 from markets.solana.landing.push import Pusher
 from markets.solana.landing.reference import Reference, parse_reference
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.tracker import Followed
 from markets.solana.rpc.errors import RpcError
+from markets.solana.wallets.keys import Signer
+from markets.solana.wallets.lanes import Lane, Lanes
 from markets.venue import (
     Dropped,
+    Filled,
     Landing,
     NeverBegun,
     NotPrepared,
@@ -32,6 +36,7 @@ from markets.venue import (
     RanOut,
     Recovery,
     RefusedByWallet,
+    Reverted,
     Trace,
     Undecided,
 )
@@ -52,7 +57,9 @@ class ChainVenue:
         mode: Mode,
         settings: LandingSettings,
         lanes: Lanes,
+        signers: Mapping[str, Signer],
         *,
+        mints: Sequence[str],
         allowed: Callable[[], bool],
         wall_ns: Callable[[], int],
         clock: Callable[[], int] | None = None,
@@ -60,18 +67,21 @@ class ChainVenue:
         link_wait_s: float = LINK_WAIT_S,
         draw: random.Random | None = None,
     ) -> None:
-        """`allowed` tells whether trading is; `clock` is market time where it is not the market's own, ns."""
+        """`mints` are the tokens that wallets may hold, `allowed` tells whether trading is; `clock` is market time where
+        it is not the market's own, ns.
+        """
         self.mode = mode
         self.settings = settings
         self.market = MarketView()
         self.accounts = PoolAccounts(self.market)
         self._lanes = lanes
+        self._mints = mints
         self._wall_ns = wall_ns
         self._clock = clock
         self._warn = warn
         self._link_wait_s = link_wait_s
         self._draw = draw or random.Random()
-        self._preparer = Preparer(settings, lanes, self.market, self.accounts)
+        self._preparer = Preparer(settings, lanes, signers, self.market, self.accounts)
         self._pusher = Pusher(
             settings,
             allowed=allowed,
@@ -84,6 +94,9 @@ class ChainVenue:
         self._linked = asyncio.Event()
         self._next_slot = asyncio.Event()
         self._sent: set[str] = set()
+        # Lanes are given back, and balances read, when a slot comes: within a slot every plan sees the same.
+        self._ended: dict[str, int | None] = {}
+        self._balances: asyncio.Task[None] | None = None
         self._recovering: dict[str, Followed] = {}
         self._background: set[asyncio.Task[object]] = set()
 
@@ -123,9 +136,29 @@ class ChainVenue:
         link = self._link
         if link is not None:
             link.tracker.poke()
+            if self._ended:
+                self._give_back()
+                self._balances = asyncio.create_task(self._learn(link))
             self._in_background(link.fees.facts(self.market.slot))
             if self.accounts.lacking(self.market.states.protocols()):
                 self._in_background(self.accounts.prefetch(link.rpc))
+
+    def _give_back(self) -> None:
+        for plan_id, landed_slot in self._ended.items():
+            self._lanes.release(plan_id, landed_slot)
+        self._ended.clear()
+
+    async def _learn(self, link: ChainLink) -> None:
+        """Take the chain's word on every wallet; what no node tells is asked again when the next plan has ended."""
+        mints = {mint: token_program_of(self.accounts.owner(mint)) for mint in self._mints}
+        try:
+            found = await read_balances(link.rpc, self._lanes.addresses, mints)
+        except RpcError as error:
+            self._warn(f"balances were not read: {error}")
+            self._ended.setdefault("", None)
+            return
+        for wallet, balance in found.items():
+            self._lanes.learn(wallet, balance)
 
     def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
         task: asyncio.Task[object] = asyncio.create_task(work)
@@ -147,6 +180,7 @@ class ChainVenue:
         await link.read_tables()
         await self.accounts.prefetch(link.rpc)
         await link.fees.facts(self.market.slot)
+        await self._learn(link)
         self._link = link
         self._linked.set()
 
@@ -175,12 +209,21 @@ class ChainVenue:
         link = await self._present_link()
         if link is None:
             return RefusedByWallet(self.slot, "no transaction was made: no chain can be reached")
-        return await self._preparer.prepare(plan, link)
+        if self._balances is not None:
+            await asyncio.shield(self._balances)
+        ready: Prepared | NotPrepared | None = None
+        try:
+            ready = await self._preparer.prepare(plan, link)
+        finally:
+            if not isinstance(ready, Prepared):
+                self._ended[plan.id] = None
+        return ready
 
     def withdraw(self, prepared: Prepared) -> None:
         """Give back lane and connections of a plan that will not be submitted."""
         assert isinstance(prepared, ChainPrepared)
-        self._lanes.release(prepared.lane)
+        if prepared.lane is not None:
+            self._ended[prepared.lane.plan_id] = None
         for line in (prepared.bundle_line, prepared.rpc_line):
             if line is not None:
                 line.give_back()
@@ -210,12 +253,13 @@ class ChainVenue:
         link.socket.want(trace.signature)
         pushing = asyncio.ensure_future(self._pusher.push(prepared, followed, *answers))
         try:
-            return await self._fate(plan, link, trace, followed)
+            landing = await self._fate(plan, link, trace, followed)
         finally:
             pushing.cancel()
             link.tracker.drop(trace.signature)
             link.socket.drop(trace.signature)
-            self._lanes.release(prepared.lane)
+        self._ended[plan.id] = _landed_slot(landing)
+        return landing
 
     async def _fate(self, plan: ExecutionPlan, link: ChainLink, trace: Trace, followed: Followed) -> Landing:
         """Return how it ended, once the chain or the block engine has said so."""
@@ -276,6 +320,8 @@ class ChainVenue:
             followed = self._recovering[known.signature] = _followed(trace, bundle="", by_rpc=True)
             link.tracker.follow(followed)
             link.socket.want(known.signature)
+            fees = plan.base_fee + plan.priority_fee + plan.tip
+            self._lanes.hold(Lane(known.wallet, plan.id, {plan.token: plan.amount_in}, fees))
             if not await self._ended_long_ago(link, known, followed):
                 return Undecided(0.0, trace)
         elif link.tracker.count == 0:
@@ -287,6 +333,7 @@ class ChainVenue:
         self._recovering.pop(known.signature, None)
         link.tracker.drop(known.signature)
         link.socket.drop(known.signature)
+        self._ended[plan.id] = _landed_slot(landing)
         return landing
 
     async def _ended_long_ago(self, link: ChainLink, known: Reference, followed: Followed) -> bool:
@@ -302,6 +349,10 @@ class ChainVenue:
         elif seen:
             await link.tracker.look()
         return followed.fate.done()
+
+
+def _landed_slot(landing: Landing) -> int | None:
+    return landing.slot if isinstance(landing, Filled | Reverted) else None
 
 
 def _followed(trace: Trace, *, bundle: str, by_rpc: bool) -> Followed:
