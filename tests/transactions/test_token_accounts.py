@@ -34,6 +34,7 @@ from markets.solana.transactions.token_accounts import (
     TOKEN_ACCOUNT_RENT,
     associated_address,
     open_account,
+    rewrap_sol,
     unwrap_sol,
     wrap_sol,
 )
@@ -129,6 +130,17 @@ def test_sol_is_wrapped_and_unwrapped(vm: LiteSVM):
     for nothing in (0, -1):
         with pytest.raises(ValueError, match="positive"):
             wrap_sol(OWNER, nothing)
+
+
+def test_wrapped_sol_is_brought_to_an_amount_in_one_transaction(vm: LiteSVM):
+    wrapped = associated_address(OWNER, SOL_MINT)
+    send(vm, [open_account(OWNER, OWNER, SOL_MINT), *wrap_sol(OWNER, 40 * SOL)])
+    before = vm.get_balance(KEYS.pubkey())
+    assert before is not None
+    send(vm, rewrap_sol(OWNER, 10 * SOL))
+    assert amount(vm, wrapped) == 10 * SOL
+    # All that is owned stays owned, but for the fee.
+    assert vm.get_balance(KEYS.pubkey()) == before + 30 * SOL - 5_000
 
 
 def test_a_tip_reaches_its_account(vm: LiteSVM):

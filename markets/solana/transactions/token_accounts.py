@@ -82,3 +82,15 @@ def unwrap_sol(owner: str) -> Instruction:
         AccountMeta(pubkey(owner), is_signer=True, is_writable=False),
     ]
     return Instruction(pubkey(TOKEN_PROGRAM), _CLOSE_ACCOUNT, metas)
+
+
+def rewrap_sol(owner: str, lamports: int) -> list[Instruction]:
+    """Return the instructions after which a wallet holds so many lamports as wrapped SOL, and all the others as such.
+
+    One transaction: the account is closed and opened again. For upkeep between trades, as wrapped SOL piles up or runs
+    out where stake pools take and give lamports.
+
+    Raises:
+        ValueError: if the amount is not positive.
+    """
+    return [unwrap_sol(owner), open_account(owner, owner, SOL_MINT), *wrap_sol(owner, lamports)]
