@@ -24,8 +24,8 @@ from localnet.chain.records import Block, BundleStatus, ChainRefusal, ErrorForm,
 from localnet.chain_view import CLOCK, FINAL_AFTER, ChainAccount, account_of
 from markets.solana.venues.shape import SYSTEM_PROGRAM
 
-HISTORY_SLOTS = 20_000
-"""How many slots of records are kept; more than two hours."""
+HISTORY_SLOTS = 10_000
+"""How many slots of records are kept; more than an hour, and some 200 MB where a slot has four swaps."""
 FAUCET_LAMPORTS = 10**17
 """What airdrops are paid from."""
 

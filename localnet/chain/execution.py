@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from sys import intern
 
 from solders.account import Account
 from solders.address_lookup_table_account import AddressLookupTable
@@ -268,7 +269,12 @@ def _told(
     returned = meta.return_data()
     data = bytes(returned.data)
     inner = tuple(tuple(one) for one in meta.inner_instructions())
-    return inner, tuple(meta.logs()), meta.compute_units_consumed(), (str(returned.program_id), data) if data else None
+    return inner, _logs(meta), meta.compute_units_consumed(), (str(returned.program_id), data) if data else None
+
+
+def _logs(meta: TransactionMetadata) -> tuple[str, ...]:
+    # Most lines are the same in every transaction, and records keep them for hours.
+    return tuple(line if " consumed " in line else intern(line) for line in meta.logs())
 
 
 def _refusal(error: ErrorForm, logs: tuple[str, ...] = (), units: int = 0) -> ChainRefusal:
