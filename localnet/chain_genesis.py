@@ -29,7 +29,7 @@ from localnet.layouts import (
     token_lamports,
     token_mint,
 )
-from localnet.stake_pools import issue, updated_account
+from localnet.stake_pools import issue, marinade_reserve, updated_account
 from markets.solana.transactions.keys import pubkey
 from markets.solana.transactions.lookup_tables import TABLE_MAX, TABLE_PROGRAM
 from markets.solana.transactions.token_accounts import associated_address
@@ -103,6 +103,9 @@ def chain_genesis(
         if pool.venue == "raydium_cpmm":
             address, owner, data = cpmm_observation(pool.address)
             accounts[address] = _account(owner, data)
+        if pool.venue == "marinade":
+            address, owner, data, *lamports = marinade_reserve(pool.address, bytes(pool.accounts[0][2]))
+            accounts[address] = _account(owner, data, *lamports)
     holders = [(str(offline_keypair(seed, index).pubkey()), funds) for index in range(wallets)]
     holders += [
         (str(trader_keypair(seed, role).pubkey()), _RIVAL_FUNDS if role == "rival" else _TRADER_FUNDS)

@@ -25,7 +25,7 @@ PPM = 1_000_000
 WITHDRAWAL_FEE = (1, 1_000)
 STAKE_RENT, TOKEN_RENT = 2_282_880, 2_039_280
 _LAST_UPDATE_EPOCH = 274
-_SUPPLY, _MARINADE_SUPPLY = 266, 504
+_SUPPLY, _MARINADE_SUPPLY, _MARINADE_RESERVE = 266, 504, 496
 _NO_OPTION = b"\x00"
 
 
@@ -114,7 +114,7 @@ def marinade(address: str, mint: str, made: Terms, *, tokens: int, liquidity: in
     struct.pack_into("<QQQ", data, 544, 1, 1, 2**64 - 1)
     return [
         (address, program, bytes(data)),
-        token_account(msol_leg, mint, simulated_address(address, "legs"), 0),
+        token_account(msol_leg, mint, _derived(program, address, b"liq_st_sol_authority")[0], 0),
         # A little less than wanted: an unstake costs some 12 basis points and climbing, more than it is worth.
         (sol_leg, SYSTEM_PROGRAM, b"", TOKEN_RENT + liquidity * 988 // 1_000),
         token_account(treasury, mint, simulated_address(address, "admin"), 0),
@@ -142,6 +142,12 @@ def issue(address: str, program: str, data: bytes) -> tuple[str, int]:
         return _derived(program, address, b"st_mint")[0], struct.unpack_from("<Q", data, _MARINADE_SUPPLY)[0]
     supply = struct.unpack_from("<Q", data, _SUPPLY)[0]
     return stake_pool_venue.withdraw_authority(program, address), supply
+
+
+def marinade_reserve(address: str, data: bytes) -> RawAccount:
+    """Return the system account that holds what a Marinade state has in its reserve; no quote needs it."""
+    (waiting,) = struct.unpack_from("<Q", data, _MARINADE_RESERVE)
+    return marinade_venue.reserve(address), SYSTEM_PROGRAM, b"", TOKEN_RENT + waiting
 
 
 def _derived(program: str, address: str, seed: bytes) -> tuple[str, int]:

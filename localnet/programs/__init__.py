@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from markets.solana.venues import raydium_amm_v4, raydium_cpmm, spl_stake_pool, whirlpool
+from markets.solana.venues import marinade, raydium_amm_v4, raydium_cpmm, spl_stake_pool, whirlpool
 
 FOLDER = Path(__file__).parent
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "spl_stake_pool": spl_stake_pool.PROGRAMS,
+    "marinade": marinade.PROGRAMS,
     "whirlpool": whirlpool.PROGRAMS,
     "raydium_amm_v4": raydium_amm_v4.PROGRAMS,
     "raydium_cpmm": raydium_cpmm.PROGRAMS,

@@ -3,6 +3,7 @@
  * Layouts, checks and formulas after raydium-io/raydium-amm (Apache-2.0); its text is not used. The pool's own account
  * is not written: its sums of what was ever swapped are nothing that a quote reads.
  */
+#include "calls.h"
 #include "program.h"
 
 #define SWAP_BASE_IN 9
@@ -89,17 +90,6 @@ APART u64 check_accounts(const Input *in, const Named *n) {
         MUST((u64)clock.unix_time >= u64_at(pool + P_OPEN_TIME), INVALID_STATUS);
     }
     return 0;
-}
-
-/* Let the token program move tokens: Transfer. */
-APART u64 transfer(const Transfer *t) {
-    u8 data[9];
-    data[0] = 3;
-    for (u32 byte = 0; byte < 8; byte++) data[1 + byte] = (u8)(t->amount >> (8 * byte));
-    Meta metas[3] = {{t->from->key, 1, 0}, {t->to->key, 1, 0}, {t->authority->key, 0, 1}};
-    Account accounts[4] = {*t->from, *t->to, *t->authority, *t->program};
-    Instruction call = {t->program->key, metas, 3, data, sizeof data};
-    return sol_invoke_signed_c(&call, accounts, 4, t->signer, t->signer ? 1 : 0);
 }
 
 APART u64 swap(const Input *in) {

@@ -3,6 +3,7 @@
  * Layouts, checks and formulas after solana-program/stake-pool (Apache-2.0); its text is not used. Lamports leave the
  * reserve through the real stake program.
  */
+#include "calls.h"
 #include "program.h"
 
 #define DEPOSIT_SOL 14
@@ -42,7 +43,6 @@
 /* Stake11111111111111111111111111111111111111 */
 static const u8 STAKE[32] = {6, 161, 216, 23, 145, 55, 84, 42, 152, 52, 55, 189, 254, 42, 122, 178,
                              85, 127, 83, 92, 138, 120, 114, 43, 104, 164, 157, 192, 0, 0, 0, 0};
-static const u8 SYSTEM[32] = {0};
 
 typedef struct { u64 denominator, numerator; } Fee;
 
@@ -131,20 +131,6 @@ INLINE u64 check_extra(const Input *in, u64 at, const u8 *wanted, u64 failure) {
     return 0;
 }
 
-/* A call of the token program on the pool's mint: MintTo or Burn of an account by an authority. */
-typedef struct { const Account *account, *mint, *authority, *program; u64 amount; const Signer *signer; } Supply;
-
-APART u64 change_supply(const Supply *s, u64 burns) {
-    u8 data[9];
-    data[0] = burns ? 8 : 7;
-    for (u32 byte = 0; byte < 8; byte++) data[1 + byte] = (u8)(s->amount >> (8 * byte));
-    const Account *first = burns ? s->account : s->mint, *second = burns ? s->mint : s->account;
-    Meta metas[3] = {{first->key, 1, 0}, {second->key, 1, 0}, {s->authority->key, 0, 1}};
-    Account accounts[4] = {*first, *second, *s->authority, *s->program};
-    Instruction call = {s->program->key, metas, 3, data, sizeof data};
-    return sol_invoke_signed_c(&call, accounts, 4, s->signer, s->signer ? 1 : 0);
-}
-
 APART u64 deposit(const Input *in, u64 lamports, u64 least) {
     const Account *a = in->at;
     MUST(in->count >= 10, NOT_ENOUGH_ACCOUNTS);
@@ -164,13 +150,8 @@ APART u64 deposit(const Input *in, u64 lamports, u64 least) {
     MUST(given, DEPOSIT_TOO_SMALL);
     MUST(given >= least, EXCEEDED_SLIPPAGE);
     MUST(supply + minted >= supply && total + lamports >= total, CALCULATION_FAILURE);
-    /* System program: Transfer. */
-    u8 call_data[12] = {2, 0, 0, 0};
-    for (u32 byte = 0; byte < 8; byte++) call_data[4 + byte] = (u8)(lamports >> (8 * byte));
-    Meta metas[2] = {{user->key, 1, 1}, {reserve->key, 1, 0}};
-    Account accounts[3] = {*user, *reserve, *system};
-    Instruction call = {system->key, metas, 2, call_data, sizeof call_data};
-    TRY(sol_invoke_signed_c(&call, accounts, 3, 0, 0));
+    Transfer put_in = {user, reserve, 0, user, system, lamports, 0};
+    TRY(transfer_lamports(&put_in));
     Seed seeds[3] = {{pool->key, 32}, {(const u8 *)"withdraw", 8}, {data + P_BUMP, 1}};
     Signer signer = {seeds, 3};
     Supply to_user = {destination, mint, authority, tokens, given, &signer};
@@ -188,8 +169,8 @@ APART u64 deposit(const Input *in, u64 lamports, u64 least) {
 APART u64 withdraw_stake(const Input *in, u64 lamports) {
     const Account *a = in->at, *authority = a + 1, *reserve = a + 4, *user = a + 5, *clock = a + 8, *history = a + 9,
                   *stake = a + 10;
-    u8 data[12] = {4, 0, 0, 0};
-    for (u32 byte = 0; byte < 8; byte++) data[4 + byte] = (u8)(lamports >> (8 * byte));
+    u8 data[12] = {4};
+    write_u64(data + 4, lamports);
     Meta metas[5] = {{reserve->key, 1, 0}, {user->key, 1, 0}, {clock->key, 0, 0}, {history->key, 0, 0},
                      {authority->key, 0, 1}};
     Account accounts[6] = {*reserve, *user, *clock, *history, *authority, *stake};
