@@ -10,6 +10,7 @@ from markets.confidence import Factors, confidence
 from markets.costs import Costs
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
 from pipeline._core import Pool, QuoteError
+from pipeline.config import load_config
 from pipeline.messages import ConfidenceBand, Opportunity, Protocol
 from workers.quote_core.tables import Tables
 from workers.scanner.confidence import Swapped, leg_factors
@@ -17,6 +18,7 @@ from workers.scanner.finder import Finder, Found
 from workers.scanner.metrics import scanner_metrics
 from workers.scanner.opportunity import Describer, Moment, slot_id
 from workers.scanner.shared import SharedQuotes
+from workers.scanner.worker import cycle_costs
 
 REGISTRY = load_registry()
 COSTS = Costs(5_000, 10_000, 20_000)
@@ -271,3 +273,10 @@ def test_the_metrics_tell_bands_laps_and_the_use_of_the_ring(tables: Tables, tmp
     assert figures["pipeline_scanner_quotes_alive",] == 1
     assert figures["pipeline_shm_read_retries_total",] >= 0
     assert list(scanner_metrics(bands, 0, 0, 0, None))[-1].samples[0].value == 0
+
+
+def test_the_least_tip_is_counted_and_every_swap_has_its_units():
+    config = load_config({"tip.min_lamports": 123_456, "tip.max_lamports": 200_000}, environment={})
+    for legs in (2, 3):
+        costs = cycle_costs(config.scanner, config.tip.min_lamports, legs)
+        assert costs == Costs(5_000, -(-(30_000 + legs * 110_000) * 40_000 // 10**6), 123_456)
