@@ -27,6 +27,7 @@ __all__ = [
     "LATCH_BUCKET",
     "LATCH_KEY",
     "LATCH_SID",
+    "MANAGER_KEY",
     "PERMIT_SID",
     "SWITCH_SID",
     "Link",
@@ -37,6 +38,8 @@ __all__ = [
 
 LATCH_BUCKET = "permit"
 LATCH_KEY = "latch"
+MANAGER_KEY = "manager"
+"""What the system manager in office says of itself."""
 SWITCH_SUBJECT = "system.kill_switch"
 PERMIT_SUBJECT = "system.permit"
 SWITCH_SID, PERMIT_SID, LATCH_SID = 1, 2, 3

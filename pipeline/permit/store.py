@@ -8,6 +8,7 @@ with a name and a reason.
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING
 
 from nats.js.errors import APIError, KeyWrongLastSequenceError, NotFoundError
@@ -15,7 +16,7 @@ from nats.js.errors import APIError, KeyWrongLastSequenceError, NotFoundError
 from pipeline.clock import wall_ns
 from pipeline.messages import InvalidMessage, KillSwitch, PermitState, decode
 from pipeline.permit.change import Latched, LatchError, Person, Setter, next_change
-from pipeline.permit.link import LATCH_BUCKET, LATCH_KEY
+from pipeline.permit.link import LATCH_BUCKET, LATCH_KEY, MANAGER_KEY
 from pipeline.streams import BUCKETS, reconcile
 
 if TYPE_CHECKING:
@@ -68,6 +69,16 @@ class PermitStore:
             with contextlib.suppress(LatchError):
                 changes.append(_latched(entry.value or b"", entry.revision or 0))
         return changes
+
+    async def managed_mode(self) -> str:
+        """Return the trading mode of the system manager that took the office last; "" where none holds it."""
+        try:
+            found = await self._js.get_msg(_STREAM, subject=f"$KV.{LATCH_BUCKET}.{MANAGER_KEY}", direct=False)
+            holder = json.loads(found.data or b"{}")
+        except (NotFoundError, ValueError):
+            return ""
+        mode = holder.get("mode") if isinstance(holder, dict) else None
+        return mode if isinstance(mode, str) else ""
 
     async def latch(self, switch: KillSwitch, over: int) -> Latched | None:
         """Write one change over the revision it was made from (0: none); return None where another came first."""

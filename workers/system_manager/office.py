@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 from nats.js.errors import APIError, KeyWrongLastSequenceError, NotFoundError
 
 from pipeline.clock import NS_PER_S
+from pipeline.permit.link import LATCH_BUCKET, MANAGER_KEY
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
 __all__ = ["Holder", "Office", "this_process"]
 
-_STREAM = "KV_permit"
-_SUBJECT = "$KV.permit.manager"
+_STREAM = f"KV_{LATCH_BUCKET}"
+_SUBJECT = f"$KV.{LATCH_BUCKET}.{MANAGER_KEY}"
 KEEP_NS = 1 * NS_PER_S
 TRUST_NS = 2 * NS_PER_S
 TAKE_NS = 3 * NS_PER_S
@@ -38,6 +39,8 @@ class Holder:
     pid: int
     process_started: int
     since_ns: int
+    mode: str = ""
+    """the trading mode it manages: whoever trades live looks for a manager that halts live trading at its start"""
 
     @property
     def described(self) -> str:
@@ -51,13 +54,13 @@ class Holder:
         return _started(self.pid) != self.process_started
 
 
-def this_process(wall_ns: int) -> Holder:
-    """Describe this process."""
+def this_process(wall_ns: int, mode: str = "") -> Holder:
+    """Describe this process, as the manager of a trading mode."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         boot = ""
-    return Holder(socket.gethostname(), boot, os.getpid(), _started(os.getpid()), wall_ns)
+    return Holder(socket.gethostname(), boot, os.getpid(), _started(os.getpid()), wall_ns, mode)
 
 
 def _started(pid: int) -> int:

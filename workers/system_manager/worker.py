@@ -61,7 +61,7 @@ class SystemManager:
         self._renewal = Renewal(
             nc,
             self._store,
-            Office(js, this_process(wall_ns())),
+            Office(js, this_process(wall_ns(), config.executor.mode)),
             RenewalSettings(
                 renew_s=config.permit.renew_ms / 1000,
                 lease_s=config.permit.lease_ms / 1000,
