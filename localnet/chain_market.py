@@ -150,7 +150,8 @@ class ChainMarket(Market):
         if status is not None:
             self._seen_landed.add(signature)
             return _DEPTHS[status.commitment] >= self._commitment
-        if chain.block_height > last_valid_block_height:
+        # A fork takes height back: only the final one is past for good.
+        if chain.views.by("finalized").block_height > last_valid_block_height:
             return True
         if not self._bundles_decide or signature in self._seen_landed:
             return False

@@ -32,7 +32,6 @@ from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.ids import deterministic_id
 from pipeline.messages import ExecutionResult, Protocol
 
-
 HISTORY_SLOTS = 10_000
 """Slots whose transactions the chain remembers: about 250 MB of them."""
 
