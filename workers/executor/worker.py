@@ -9,15 +9,16 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from markets.paper import PaperVenue
+from markets.venue import Venue
 from pipeline.bus import Bus, Delivery, Stored
 from pipeline.claims import Claims
 from pipeline.context import WorkerContext
-from pipeline.errors import UsageFailure
 from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionSubmitted, PoolState, SlotUpdate
 from pipeline.sections.trading import ExecutorSection
+from workers.executor.chain import chain_venue
 from workers.executor.execution import Execution, Ports
 
 DURABLE = "executor"
@@ -28,8 +29,16 @@ _SURELY_DEDUPLICATED_NS = 60_000_000_000
 
 async def run(context: WorkerContext) -> None:
     """Execute plans until told to stop, then let what was begun land."""
-    venue = paper_venue(context.config.executor)
-    feed = MarketFeed(context.bus, venue, context.log.warning)
+    if context.config.executor.mode == "paper":
+        venue = paper_venue(context.config.executor)
+        await _serve(context, venue, venue)
+        return
+    async with chain_venue(context) as chain:
+        await _serve(context, chain, chain)
+
+
+async def _serve(context: WorkerContext, venue: Venue, market: FollowsMarket) -> None:
+    feed = MarketFeed(context.bus, market, context.log.warning)
     await feed.start()
     claims = await Claims.open(context.bus)
 
@@ -66,7 +75,7 @@ async def run(context: WorkerContext) -> None:
         description="executor: claims each plan and executes it once",
         max_in_flight=context.config.executor.max_in_flight,
     )
-    ticker = asyncio.create_task(_tick(venue, feed))
+    ticker = asyncio.create_task(_tick(market, feed))
     try:
         await context.stopping.wait()
         await execution.idle(context.config.worker.drain_s)
@@ -75,13 +84,7 @@ async def run(context: WorkerContext) -> None:
 
 
 def paper_venue(settings: ExecutorSection) -> PaperVenue:
-    """Return the venue of the configured mode.
-
-    Raises:
-        UsageFailure: if there is none.
-    """
-    if settings.mode != "paper":
-        raise UsageFailure(f"there is no venue for executor.mode = {settings.mode}", "set executor.mode to paper")
+    """Return the venue of the mode "paper"."""
     return PaperVenue(
         landing_slots=settings.paper_landing_slots,
         seed=settings.paper_seed,
@@ -109,10 +112,26 @@ async def in_stream(bus: Bus, result: ExecutionResult) -> bool:
     return False
 
 
-class MarketFeed:
-    """Keeps a paper venue's pools: what the stream holds first, then what is published."""
+class FollowsMarket(Protocol):
+    """What of a venue follows the market."""
 
-    def __init__(self, bus: Bus, venue: PaperVenue, warn: Callable[..., object]) -> None:
+    def take_pool(self, state: PoolState) -> None:
+        """Keep a pool's state until its slot is whole."""
+
+    def take_slot(self, update: SlotUpdate) -> bool:
+        """Go on to a slot; return False where a pool's state was missed."""
+
+    def load(self, states: list[PoolState], update: SlotUpdate | None) -> None:
+        """Take over states read from the stream."""
+
+    def give_up(self) -> int:
+        """Give up what no slot came for; return how many."""
+
+
+class MarketFeed:
+    """Keeps a venue's pools: what the stream holds first, then what is published."""
+
+    def __init__(self, bus: Bus, venue: FollowsMarket, warn: Callable[..., object]) -> None:
         """Prepare; `start` subscribes."""
         self._bus = bus
         self._venue = venue
@@ -150,7 +169,7 @@ class MarketFeed:
             self.look()
 
 
-async def _tick(venue: PaperVenue, feed: MarketFeed) -> None:
+async def _tick(venue: FollowsMarket, feed: MarketFeed) -> None:
     """Give up what no slot came for, and mend the pools where a state was missed."""
     while True:
         await asyncio.sleep(_TICK_S)

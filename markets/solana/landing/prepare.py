@@ -32,6 +32,7 @@ from markets.solana.transactions.fees import (
     compute_limit,
     micro_lamports_for,
     priority_fee,
+    raised_tip,
 )
 from markets.solana.transactions.tips import tip_account
 from markets.solana.transactions.token_accounts import associated_address
@@ -52,7 +53,6 @@ class ChainPrepared(Prepared):
     """A signed transaction, and the connections that it will be written to."""
 
     raw: bytes = field(default=b"", repr=False)
-    link: ChainLink | None = field(default=None, repr=False)
     lane: Lane | None = field(default=None, repr=False)
     bundle: str = ""
     bundle_line: Line | None = field(default=None, repr=False)
@@ -178,7 +178,6 @@ class Preparer:
             str(Reference(signature, trace.last_valid_block_height, trace.wallet)),
             replace(trace, signature=signature, bundle=bundle),
             raw=raw,
-            link=link,
             lane=lane,
             bundle=bundle,
             bundle_line=await link.engine.take() if by_bundle and link.engine is not None else None,
@@ -191,9 +190,8 @@ class Preparer:
         """Return the plan's tip, raised to what others paid lately as far as the profit bears it."""
         if self.settings.route == "rpc":
             return 0
-        tip, most = plan.tip, self.settings.max_tip_lamports
-        wanted = min(floor, most)
-        return wanted if tip < wanted and self._profit_lamports(plan) > wanted else min(tip, most)
+        most = self.settings.max_tip_lamports
+        return raised_tip(min(plan.tip, most), self._profit_lamports(plan), floor=floor, most=most)
 
     def _profit_lamports(self, plan: ExecutionPlan) -> int:
         """Return the expected profit before the tip, lamports rounded down."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from markets.solana.landing.line import Answer
+from markets.solana.landing.link import ChainLink
 from markets.solana.landing.prepare import ChainPrepared
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.tracker import Followed
@@ -30,6 +31,7 @@ class Pusher:
     """Hands transactions over until their fate is known."""
 
     settings: LandingSettings
+    link: Callable[[], ChainLink | None]
     allowed: Callable[[], bool]
     """Whether trading is allowed now."""
     slot: Callable[[], int]
@@ -71,19 +73,17 @@ class Pusher:
 
     async def _taken(self, prepared: ChainPrepared, followed: Followed, answer: asyncio.Future[Answer]) -> bool:
         """Send the bundle again until the engine has taken it; return False where it refuses it for good."""
-        link = prepared.link
-        assert link is not None
-        assert link.engine is not None
-        engine, failed = link.engine, 0
-        waiting: Awaitable[Answer] | None = asyncio.wait_for(answer, engine.settings.timeout_s)
+        failed = 0
+        waiting: Awaitable[Answer] | None = answer
         while True:
-            wait_s = 0.0
+            wait_s, link = 0.0, self.link()
+            engine = link.engine if link is not None else None
             try:
-                if waiting is not None:
-                    engine.sent(await waiting)
+                if waiting is not None and engine is not None:
+                    engine.sent(await asyncio.wait_for(waiting, engine.settings.timeout_s))
                     return True
             except TimeoutError:
-                followed.bundle_detail = f"{engine.host} did not answer sendBundle in time"
+                followed.bundle_detail = "the block engine did not answer sendBundle in time"
             except Refused as refused:
                 followed.bundle_detail = str(refused)
                 return False
@@ -95,20 +95,19 @@ class Pusher:
             failed += 1
             await asyncio.sleep(max(wait_s, self.draw.uniform(limit_s / 2, limit_s)))
             waiting = None
-            if self.allowed() and engine.may_send():
+            if engine is not None and self.allowed() and engine.may_send():
                 waiting = engine.lines.post(prepared.bundle_body, timeout_s=engine.settings.timeout_s)
 
     async def _by_rpc(self, prepared: ChainPrepared, followed: Followed, answer: asyncio.Future[Answer] | None) -> None:
         """Send by RPC, and again after every pause; what was not written by RPC yet is simulated the first time."""
-        link = prepared.link
-        assert link is not None
         simulated = answer is not None
         if answer is not None:
             # What becomes of the first one shows on the chain.
             answer.add_done_callback(lambda done: done.cancelled() or done.exception())
             await self._pause()
         while not followed.fate.done():
-            if self.allowed():
+            link = self.link()
+            if link is not None and self.allowed():
                 before, followed.by_rpc = followed.by_rpc, True
                 options = {
                     "encoding": "base64",

@@ -2,8 +2,8 @@
 
 It looks when a slot comes, when a websocket says that something is confirmed, and otherwise after pauses that grow,
 with jitter. A transaction landed when its status is at the commitment. Its bundle failed when the block engine says so
-and nothing was sent by RPC. It ran out when the chain's confirmed height is beyond its blockhash, and a node that is as
-far as any knows no status of it. Everything else means: look again.
+and nothing was sent by RPC. It ran out when the chain's final height is beyond its blockhash, and a node that is as far
+as any knows no status of it: a height that is not final may come back after a fork. Everything else means: look again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from markets.solana.rpc.settings import Priority
 
 MAX_STATUSES = 256
 """Signatures of one getSignatureStatuses call."""
-FORK_MARGIN = 8
-"""Blocks beyond the last one it could land in: a fork may take back confirmed blocks and bring earlier heights back."""
+FINAL_AFTER = 31
+"""Blocks that stand on a final one."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
 _RANKS: dict[str, int] = {"processed": 0, "confirmed": 1, "finalized": 2}
 
@@ -187,7 +187,7 @@ class Tracker:
                 one.bundle_state = state
 
     async def _look_at_heights(self, missing: Sequence[Followed]) -> None:
-        due = [one for one in missing if one.last_valid_block_height + FORK_MARGIN < self._height()]
+        due = [one for one in missing if one.last_valid_block_height + FINAL_AFTER < self._height()]
         if not due:
             return
         try:
@@ -204,9 +204,8 @@ class Tracker:
         Raises:
             RpcError: if no node tells.
         """
-        commitment = "finalized" if self._settings.commitment == "finalized" else "confirmed"
-        height = await self._rpc.call("getBlockHeight", [{"commitment": commitment}], read=slot_number)
-        beyond = [signature for signature, last in asked if last + FORK_MARGIN < height]
+        height = await self._rpc.call("getBlockHeight", [{"commitment": "finalized"}], read=slot_number)
+        beyond = [signature for signature, last in asked if last < height]
         if not beyond:
             return set()
         # A node that is behind the one that told the height may not have seen it land.

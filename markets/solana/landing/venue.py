@@ -67,8 +67,8 @@ class ChainVenue:
         link_wait_s: float = LINK_WAIT_S,
         draw: random.Random | None = None,
     ) -> None:
-        """`mints` are the tokens that wallets may hold, `allowed` tells whether trading is; `clock` is market time where
-        it is not the market's own, ns.
+        """`mints` are the tokens that wallets may hold, `allowed` tells whether trading is; `clock` is market time, ns,
+        where it is not the market's own.
         """
         self.mode = mode
         self.settings = settings
@@ -84,6 +84,7 @@ class ChainVenue:
         self._preparer = Preparer(settings, lanes, signers, self.market, self.accounts)
         self._pusher = Pusher(
             settings,
+            link=lambda: self._link,
             allowed=allowed,
             slot=lambda: self.market.slot,
             slot_reached=self._slot_reached,
@@ -97,7 +98,7 @@ class ChainVenue:
         # Lanes are given back, and balances read, when a slot comes: within a slot every plan sees the same.
         self._ended: dict[str, int | None] = {}
         self._balances: asyncio.Task[None] | None = None
-        self._recovering: dict[str, Followed] = {}
+        self._following: dict[str, Followed] = {}
         self._background: set[asyncio.Task[object]] = set()
 
     # The market
@@ -111,6 +112,11 @@ class ChainVenue:
     def now_ns(self) -> int:
         """Return market time, ns."""
         return self._clock() if self._clock is not None else self.market.now_ns
+
+    @property
+    def wallets(self) -> tuple[str, ...]:
+        """Return the addresses that sign."""
+        return self._lanes.addresses
 
     def take_pool(self, state: PoolState) -> None:
         """Keep a pool's state until its slot is whole."""
@@ -128,6 +134,10 @@ class ChainVenue:
         """Take over states read from the stream."""
         self.market.load(states, update)
         self._told_slot()
+
+    def give_up(self) -> int:
+        """Give up nothing: the chain decides what becomes of a transaction."""
+        return 0
 
     def _told_slot(self) -> None:
         """Look at fees and at what is followed as soon as there is a slot: nobody waits for it then."""
@@ -182,12 +192,26 @@ class ChainVenue:
         await link.fees.facts(self.market.slot)
         await self._learn(link)
         self._link = link
+        for followed in self._following.values():
+            self._follow(link, followed)
         self._linked.set()
 
     def unlink(self) -> None:
         """Work without a chain: plans wait for a while, and are refused."""
         self._link = None
         self._linked.clear()
+
+    @staticmethod
+    def _follow(link: ChainLink, followed: Followed) -> None:
+        if not followed.fate.done():
+            link.tracker.follow(followed)
+            link.socket.want(followed.signature)
+
+    def _forget(self, signature: str) -> None:
+        self._following.pop(signature, None)
+        if self._link is not None:
+            self._link.tracker.drop(signature)
+            self._link.socket.drop(signature)
 
     async def _present_link(self) -> ChainLink | None:
         if self._link is None:
@@ -231,7 +255,6 @@ class ChainVenue:
     def submit(self, plan: ExecutionPlan, prepared: Prepared) -> asyncio.Future[Landing]:
         """Write the transaction to the connections that stand ready; the future tells what became of it."""
         assert isinstance(prepared, ChainPrepared)
-        assert prepared.link is not None
         bundle = prepared.bundle_line.post(prepared.bundle_body) if prepared.bundle_line is not None else None
         rpc = prepared.rpc_line.post(prepared.rpc_body) if prepared.rpc_line is not None else None
         trace = replace(prepared.trace, submitted_ns=self._wall_ns())
@@ -247,26 +270,24 @@ class ChainVenue:
         followed: Followed,
         answers: tuple[asyncio.Future[Answer] | None, asyncio.Future[Answer] | None],
     ) -> Landing:
-        link = prepared.link
-        assert link is not None
-        link.tracker.follow(followed)
-        link.socket.want(trace.signature)
+        self._following[followed.signature] = followed
+        if self._link is not None:
+            self._follow(self._link, followed)
         pushing = asyncio.ensure_future(self._pusher.push(prepared, followed, *answers))
         try:
-            landing = await self._fate(plan, link, trace, followed)
+            landing = await self._fate(plan, trace, followed)
         finally:
             pushing.cancel()
-            link.tracker.drop(trace.signature)
-            link.socket.drop(trace.signature)
+            self._forget(followed.signature)
         self._ended[plan.id] = _landed_slot(landing)
         return landing
 
-    async def _fate(self, plan: ExecutionPlan, link: ChainLink, trace: Trace, followed: Followed) -> Landing:
+    async def _fate(self, plan: ExecutionPlan, trace: Trace, followed: Followed) -> Landing:
         """Return how it ended, once the chain or the block engine has said so."""
         while True:
             match await followed.fate:
                 case "landed":
-                    told = await self._told(plan, link, trace)
+                    told = await self._told(plan, trace)
                     if told is not None:
                         self._preparer.learn(plan, told.effect.units)
                         trace = replace(trace, landed_ns=followed.seen_ns or self._wall_ns())
@@ -274,7 +295,8 @@ class ChainVenue:
                     # Its status was there and it is not: a fork took it back. It may come again.
                     followed.fate = asyncio.get_running_loop().create_future()
                     followed.seen_ns = 0
-                    link.tracker.follow(followed)
+                    if self._link is not None:
+                        self._follow(self._link, followed)
                 case "bundle_failed":
                     why = f" ({followed.bundle_detail})" if followed.bundle_detail else ""
                     state = followed.bundle_state
@@ -285,14 +307,16 @@ class ChainVenue:
                     unknown = "; another process claimed it, and whether it was sent is not known"
                     return RanOut(self.slot, cause + (unknown if trace.resolved else ""), trace)
 
-    async def _told(self, plan: ExecutionPlan, link: ChainLink, trace: Trace) -> Told | None:
+    async def _told(self, plan: ExecutionPlan, trace: Trace) -> Told | None:
         """Return the transaction that has a status; None where no node has it after all."""
         finalized = self.settings.commitment == "finalized"
         for attempt in range(_LOOK_UPS):
+            link = await self._present_link()
+            told = None
             try:
-                told = await look_up(link.rpc, trace.signature, plan, trace.wallet, finalized=finalized)
+                if link is not None:
+                    told = await look_up(link.rpc, trace.signature, plan, trace.wallet, finalized=finalized)
             except RpcError as error:
-                told = None
                 self._warn(f"a transaction could not be read back: {error}")
             if told is not None:
                 return told
@@ -315,24 +339,19 @@ class ChainVenue:
         link = await self._present_link()
         if link is None:
             return Undecided(_ASK_AGAIN_S, trace)
-        followed = self._recovering.get(known.signature)
+        followed = self._following.get(known.signature)
         if followed is None:
-            followed = self._recovering[known.signature] = _followed(trace, bundle="", by_rpc=True)
-            link.tracker.follow(followed)
-            link.socket.want(known.signature)
+            followed = self._following[known.signature] = _followed(trace, bundle="", by_rpc=True)
+            self._follow(link, followed)
             fees = plan.base_fee + plan.priority_fee + plan.tip
             self._lanes.hold(Lane(known.wallet, plan.id, {plan.token: plan.amount_in}, fees))
             if not await self._ended_long_ago(link, known, followed):
                 return Undecided(0.0, trace)
-        elif link.tracker.count == 0:
-            link.tracker.follow(followed)
         done, _ = await asyncio.wait({followed.fate}, timeout=_ASK_AGAIN_S)
         if not done:
             return Undecided(0.0, trace)
-        landing = await self._fate(plan, link, trace, followed)
-        self._recovering.pop(known.signature, None)
-        link.tracker.drop(known.signature)
-        link.socket.drop(known.signature)
+        landing = await self._fate(plan, trace, followed)
+        self._forget(known.signature)
         self._ended[plan.id] = _landed_slot(landing)
         return landing
 
