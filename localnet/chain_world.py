@@ -149,11 +149,11 @@ class ChainWorld:
         """Let the traders trade, at the end of the block."""
         blockhash = self.chain.latest_blockhash("processed")[0]
         for address in sorted(self.pools):
+            pool = self._present(address)
             for decide in self.engine.deciders(address):
-                pool = self._present(address)
                 order = decide(pool, self.slot)
                 if order is not None:
-                    self._carry_out(pool, order, blockhash)
+                    pool = self._carry_out(pool, order, blockhash)
 
     def _present(self, address: str) -> Pool:
         """Return a pool as the transactions so far have left it, at the time of the block under way."""
@@ -170,12 +170,12 @@ class ChainWorld:
         self._now[address] = pool
         return pool
 
-    def _carry_out(self, pool: Pool, order: Order, blockhash: str) -> None:
-        """Send an order as a transaction, and hold what came of it against the core."""
+    def _carry_out(self, pool: Pool, order: Order, blockhash: str) -> Pool:
+        """Send an order as a transaction, and hold what came of it against the core; return the pool after it."""
         try:
             expected, quote = pool.swap(order.a_to_b, order.amount_in)
         except QuoteError:
-            return
+            return pool
         label = (self.engine.seed, order.trader, self.slot - self.engine.origin, pool.address)
         who = self._traders["informed" if order.trader == "informed" else "noise"]
         transaction = swap_transaction(
@@ -191,13 +191,15 @@ class ChainWorld:
             record = self.chain.execute(transaction)
         except ChainRefusal as refusal:
             self._differs(pool, order, f"refused: {refusal.error}")
-            return
+            return pool
+        now = self._present(pool.address)
         if record.error is not None:
             self._differs(pool, order, f"failed: {record.error}, {_last_log(record)}")
-        elif self._present(pool.address) != expected:
+        elif now != expected:
             self._differs(pool, order, "the pool is not what the core makes of it")
         else:
             self._trades.append(Trade(order.trader, pool.address, order.a_to_b, quote.amount_in, quote.amount_out))
+        return now
 
     def _differs(self, pool: Pool, order: Order, what: str) -> None:
         kind = Protocol(int(pool.protocol)).name
