@@ -100,12 +100,12 @@ class ChainDesk:
 
     async def _follow(self, pool: RpcPool, endpoints: Endpoints, urls: tuple[str, ...]) -> None:
         """Read one chain as long as it is at these endpoints."""
-        reader = Reader(pool, self._wallets)
+        reader = Reader(pool, self._wallets, endpoints.instance)
         keeping = asyncio.create_task(pool.keep(5.0))
         try:
             while endpoints.now() in (urls, ()):
                 try:
-                    await self._pass(reader)
+                    await self.look(reader)
                     self._context.health.recovered(cause="chain")
                 except (RpcError, Contradiction) as error:
                     self._context.health.degraded(f"chain: {error}", cause="chain")
@@ -117,7 +117,14 @@ class ChainDesk:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    async def _pass(self, reader: Reader) -> None:
+    async def look(self, reader: Reader) -> None:
+        """Make one pass: read, explain, book and tell everything that has become final.
+
+        Raises:
+            RpcError: if the chain does not answer.
+            Contradiction: if what it says cannot all be right.
+            ChainMoved: if another auditor was faster.
+        """
         genesis = await reader.genesis()
         position = await self._position(reader, genesis)
         height = await reader.block_height()
@@ -141,7 +148,7 @@ class ChainDesk:
         raise Contradiction("accounts of the wallets turned up again and again")
 
     async def _position(self, reader: Reader, genesis: str) -> ChainPosition:
-        """Return the books of this chain: they begin with it where it is offline, else where we came or first traded."""
+        """Return the books of this chain: they begin with an offline one, else where we came or first traded."""
         position = await self._desk.do(self._ledger.chain)
         if position is not None and position.genesis == genesis:
             return position
@@ -234,9 +241,8 @@ class ChainDesk:
             await self._say_again()
             return
         due = time.monotonic() - self._told_at >= _TELL_S
-        changed = [
-            held for held in advanced.held if due or _without_slot(held) != _without_slot(self._told.get(held.token))
-        ]
+        before = {token: _without_slot(one) for token, one in self._told.items()}
+        changed = [one for one in advanced.held if due or _without_slot(one) != before.get(one.token)]
         self._told = {held.token: held for held in advanced.held}
         if due:
             self._told_at = time.monotonic()
@@ -249,8 +255,8 @@ class ChainDesk:
             self._told_at = time.monotonic()
             await self._publish(self._told.values())
 
-    async def _publish(self, helds: Iterable[Held]) -> None:
-        for held in helds:
+    async def _publish(self, several: Iterable[Held]) -> None:
+        for held in several:
             await self._desk.publish(partial(reconciliation, held))
 
 

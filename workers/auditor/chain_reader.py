@@ -28,8 +28,9 @@ class Reader:
     The pool's commitment is `finalized`. Transactions are kept until `forget`: what is final does not change.
     """
 
-    def __init__(self, pool: RpcPool, wallets: Sequence[str]) -> None:
-        """Begin with nothing read."""
+    def __init__(self, pool: RpcPool, wallets: Sequence[str], instance: Callable[[], str] = str) -> None:
+        """Begin with nothing read. `instance` tells an offline chain from the one that the same seed began before."""
+        self._instance = instance
         self._pool = pool
         self.wallets = frozenset(wallets)
         self._effects: dict[str, Effect] = {}
@@ -37,7 +38,7 @@ class Reader:
 
     async def genesis(self) -> str:
         """Return what names the chain."""
-        return await self._call("getGenesisHash", [], _text)
+        return await self._call("getGenesisHash", [], _text) + self._instance()
 
     async def block_height(self) -> int:
         """Return the newest final block's height."""

@@ -30,6 +30,11 @@ class Endpoints:
         text = self._config.rpc.endpoints.get_secret_value().replace(",", " ")
         return tuple(part for part in text.split() if not part.startswith("ws"))
 
+    def instance(self) -> str:
+        """Return what tells an offline chain from the one that the same seed began before it; empty for others."""
+        entry = run_files.read(self._config, RUN_FILE) if self._offline else None
+        return f"@{entry.started_ns}" if entry is not None else ""
+
     def open(self, urls: tuple[str, ...]) -> RpcPool:
         """Return a pool over these endpoints that reads what is final.
 

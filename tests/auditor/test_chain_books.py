@@ -1,0 +1,394 @@
+"""The books held against a real offline chain: cycles, reverts, the owner, strangers, forks, crashes, restarts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from solders.instruction import Instruction
+from solders.system_program import TransferParams, transfer
+
+from localnet.chain_world import ChainTerms, open_chain
+from localnet.rpc_node import RpcNode
+from markets.solana.transactions.effects import effect_of, fills_of
+from markets.solana.transactions.keys import pubkey
+from markets.solana.transactions.token_accounts import (
+    TOKEN_ACCOUNT_RENT,
+    associated_address,
+    open_account,
+    unwrap_sol,
+    wrap_sol,
+)
+from markets.tokens import SOL_MINT, USDC_MINT, load_registry
+from pipeline.ledger import Ledger, open_report
+from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, Protocol
+from workers.auditor.valuation import value_of
+
+from .chain_stage import AMOUNT, FEE, KEYS, SEED, STRANGER, TIP, WALLETS, ChainStage, chain_stage, send_tokens
+
+FILLED, REVERTED, DROPPED = ExecutionStatus.FILLED, ExecutionStatus.REVERTED, ExecutionStatus.DROPPED
+BASE = 5_000
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, ledger: Ledger) -> AsyncIterator[ChainStage]:
+    async with chain_stage(tmp_path, ledger) as found:
+        yield found
+
+
+def pay(source: Any, target: str, lamports: int) -> Instruction:
+    return transfer(TransferParams(from_pubkey=source.pubkey(), to_pubkey=pubkey(target), lamports=lamports))
+
+
+def executed(stage: ChainStage, number: int = 1, *, status: ExecutionStatus = FILLED, land: bool = True) -> Any:
+    """A plan, its transaction on the chain (or not), and what the executor tells of it."""
+    plan = stage.plan(number)
+    transaction = stage.transaction(plan)
+    signature = str(transaction.signatures[0])
+    stage.book(stage.submitted(plan, signature))
+    if land:
+        assert stage.world.chain.send(bytes(transaction)) == signature
+    stage.advance()
+    result = stage.result(plan, signature, status)
+    stage.book(result)
+    return plan, result
+
+
+def profit_of(plan: ExecutionPlan) -> int:
+    return plan.expected_amount_out - AMOUNT - FEE - TIP
+
+
+async def test_a_cycle_is_proved_to_the_lamport(stage: ChainStage) -> None:
+    told = await stage.audit()
+    assert told[SOL_MINT].opening == stage.holdings(SOL_MINT)
+    plan, result = executed(stage)
+    told = await stage.look()
+    assert told[SOL_MINT].pending == 1
+    told = await stage.audit()
+    sol = told[SOL_MINT]
+    assert (sol.traded, sol.moved, sol.upkeep, sol.difference, sol.pending) == (profit_of(plan), 0, 0, 0, 0)
+    assert sol.balance - sol.opening == profit_of(plan)
+    assert sol.balance == stage.holdings(SOL_MINT)
+    assert told[USDC_MINT].balance == told[USDC_MINT].opening == stage.holdings(USDC_MINT)
+    assert (stage.anomalies(), sol.causation_id) == ([], result.signature)
+
+
+async def test_an_auditor_that_comes_late_finds_the_same_opening(stage: ChainStage) -> None:
+    opening = stage.holdings(SOL_MINT)
+    plan, _ = executed(stage)
+    stage.send([pay(STRANGER, WALLETS[1], 7 * 10**9)], STRANGER)
+    told = await stage.audit()
+    sol = told[SOL_MINT]
+    assert (sol.opening, sol.traded, sol.moved, sol.difference) == (opening, profit_of(plan), 7 * 10**9, 0)
+    assert (sol.balance, sol.transactions) == (stage.holdings(SOL_MINT), 2)
+
+
+async def test_a_revert_is_its_fee(stage: ChainStage) -> None:
+    plan = stage.plan()
+    transaction = stage.transaction(plan)
+    pool = stage.pool(Protocol.RAYDIUM_AMM_V4)
+    stage.trade(pool, pool.token_a == SOL_MINT, 10**8)
+    signature = stage.world.chain.send(bytes(transaction), preflight=False)
+    stage.advance()
+    assert stage.record(signature).error is not None
+    stage.book(stage.submitted(plan, signature), stage.result(plan, signature, REVERTED))
+    told = await stage.audit()
+    assert (told[SOL_MINT].traded, told[SOL_MINT].difference, stage.anomalies()) == (-FEE, 0, [])
+
+
+async def test_what_a_leg_gave_beyond_the_plan_is_booked_under_its_token(stage: ChainStage) -> None:
+    plan = stage.plan()
+    transaction = stage.transaction(plan)
+    pool = stage.pool(Protocol.RAYDIUM_AMM_V4)
+    stage.trade(pool, pool.token_a == USDC_MINT, 10**9)
+    signature = stage.world.chain.send(bytes(transaction), preflight=False)
+    stage.advance()
+    result = stage.result(plan, signature, FILLED)
+    told = await stage.rpc.call(
+        "getTransaction",
+        [signature, {"commitment": "confirmed", "maxSupportedTransactionVersion": 0}],
+        read=lambda found: found or {},
+    ) if stage.advance() else {}
+    effect = effect_of(told, WALLETS)
+    legs = fills_of(effect, plan.legs, WALLETS[0])
+    surplus = legs[0].amount_out - legs[1].amount_in
+    assert surplus > 0
+    fills = [
+        fill.replace(amount_in=leg.amount_in, amount_out=leg.amount_out)
+        for fill, leg in zip(result.fills, legs, strict=True)
+    ]
+    stage.book(stage.submitted(plan, signature), result.replace(fills=fills))
+    found = await stage.audit()
+    assert (found[SOL_MINT].traded, found[SOL_MINT].difference) == (profit_of(plan), 0)
+    assert (found[USDC_MINT].traded, found[USDC_MINT].difference) == (surplus, 0)
+    assert stage.anomalies() == []
+
+
+async def test_the_owner_brings_and_takes(stage: ChainStage) -> None:
+    stranger = str(STRANGER.pubkey())
+    await stage.audit()
+    # SOL from outside, SOL to outside, SOL between two of our own.
+    stage.send([pay(STRANGER, WALLETS[0], 5 * 10**9)], STRANGER)
+    stage.send([pay(KEYS[0], stranger, 2 * 10**9)], KEYS[0])
+    stage.send([pay(KEYS[0], WALLETS[1], 10**9)], KEYS[0])
+    # Tokens from outside: that transaction does not name the wallet at all. Tokens to outside.
+    stage.send([send_tokens(stranger, WALLETS[1], 900)], STRANGER)
+    stage.send([send_tokens(WALLETS[0], stranger, 70)], KEYS[0])
+    told = await stage.audit()
+    sol, usdc = told[SOL_MINT], told[USDC_MINT]
+    assert (sol.moved, sol.upkeep, sol.traded, sol.difference) == (3 * 10**9, -3 * BASE, 0, 0)
+    assert (usdc.moved, usdc.upkeep, usdc.difference) == (830, 0, 0)
+    assert (sol.balance, usdc.balance) == (stage.holdings(SOL_MINT), stage.holdings(USDC_MINT))
+    assert stage.anomalies() == []
+
+
+async def test_wrapping_and_accounts_are_upkeep(stage: ChainStage) -> None:
+    mint = str(KEYS[1].pubkey())[:0] or next(
+        token.mint for token in load_registry().tokens if token.mint not in (SOL_MINT, USDC_MINT)
+    )
+    newcomer = KEYS[0]
+    await stage.audit()
+    before = stage.holdings(SOL_MINT)
+    stage.send(wrap_sol(WALLETS[0], 10**9), newcomer)
+    # An account for somebody else costs its rent.
+    other = str(stage_key("somebody").pubkey())
+    stage.send([pay(STRANGER, other, 10**9)], STRANGER)
+    stage.send([open_account(WALLETS[0], other, mint)], newcomer)
+    told = await stage.audit()
+    sol = told[SOL_MINT]
+    assert (sol.upkeep, sol.moved, sol.difference) == (-2 * BASE - TOKEN_ACCOUNT_RENT, 0, 0)
+    assert sol.balance == stage.holdings(SOL_MINT) == before + sol.upkeep
+    # The wrapped SOL's account is closed, rent and all, and opened again.
+    stage.send([unwrap_sol(WALLETS[0])], newcomer)
+    stage.send(wrap_sol(WALLETS[0], 10**8), newcomer)
+    told = await stage.audit()
+    assert (told[SOL_MINT].upkeep, told[SOL_MINT].difference) == (-4 * BASE - TOKEN_ACCOUNT_RENT, 0)
+    assert told[SOL_MINT].balance == stage.holdings(SOL_MINT)
+    assert stage.anomalies() == []
+
+
+def stage_key(name: str) -> Any:
+    from solders.keypair import Keypair
+
+    return Keypair.from_seed(name.encode().ljust(32, b"\0"))
+
+
+async def test_a_transaction_without_a_plan_is_named_and_taken_back_when_the_plan_turns_up(stage: ChainStage) -> None:
+    await stage.audit()
+    plan = stage.plan()
+    signature = stage.world.chain.send(bytes(stage.transaction(plan)))
+    stage.advance()
+    await stage.audit()
+    # Within the grace it is waited for; nothing is said against it.
+    assert stage.anomalies() == []
+    told = await stage.audit()
+    rules = {one.rule: one for one in stage.anomalies()}
+    assert set(rules) == {"unexplained_transaction", "reconciliation_difference"}
+    assert rules["unexplained_transaction"].causation_id == signature
+    assert signature in rules["reconciliation_difference"].detail
+    assert told[SOL_MINT].difference == profit_of(plan)
+    stage.book(stage.submitted(plan, signature), stage.result(plan, signature, FILLED))
+    told = await stage.audit()
+    assert (told[SOL_MINT].difference, told[SOL_MINT].traded) == (0, profit_of(plan))
+    assert len(stage.anomalies()) == 2
+
+
+async def test_a_result_that_is_not_what_happened_is_corrected(stage: ChainStage, url: str) -> None:
+    await stage.audit()
+    plan = stage.plan()
+    transaction = stage.transaction(plan)
+    signature = stage.world.chain.send(bytes(transaction))
+    stage.advance()
+    honest = stage.result(plan, signature, FILLED)
+    lie = honest.replace(
+        amount_out=honest.amount_out + 1_000,
+        gross_profit=honest.gross_profit + 1_000,
+        net_profit=honest.net_profit + 1_000,
+        fills=[honest.fills[0], honest.fills[1].replace(amount_out=honest.amount_out + 1_000)],
+    )
+    stage.book(stage.submitted(plan, signature), lie)
+    told = await stage.audit()
+    assert (told[SOL_MINT].traded, told[SOL_MINT].difference) == (profit_of(plan), 0)
+    [anomaly] = stage.anomalies()
+    assert (anomaly.rule, anomaly.causation_id) == ("booked_otherwise", lie.id)
+    total = stage.ledger.totals().totals[SOL_MINT]
+    assert (total["net_profit"], total["executions"], total["filled"], total["wins"]) == (profit_of(plan), 1, 1, 1)
+    assert total["fees_lamports"] + total["tips_lamports"] == FEE + TIP
+
+
+async def test_a_landed_transaction_that_vanished_is_taken_back(stage: ChainStage) -> None:
+    await stage.audit()
+    _, result = executed(stage, land=False)
+    assert stage.ledger.totals().totals[SOL_MINT]["net_profit"] == result.net_profit
+    told = await stage.audit()
+    # It may still land: nothing is decided.
+    assert (told[SOL_MINT].pending, stage.anomalies()) == (1, [])
+    stage.advance(60)
+    told = await stage.audit()
+    assert (told[SOL_MINT].pending, told[SOL_MINT].traded, told[SOL_MINT].difference) == (0, 0, 0)
+    [anomaly] = stage.anomalies()
+    assert (anomaly.rule, anomaly.causation_id) == ("transaction_vanished", result.id)
+    total = stage.ledger.totals().totals[SOL_MINT]
+    figures = ("net_profit", "gross_profit", "fees_lamports", "tips_lamports", "cost", "filled", "wins")
+    assert ({total[name] for name in figures}, total["executions"]) == ({0}, 1)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_dropped_transaction_that_landed_after_all_is_booked(stage: ChainStage, late: bool) -> None:
+    """Whether the chain is read before or after the result is booked."""
+    await stage.audit()
+    plan = stage.plan()
+    transaction = stage.transaction(plan)
+    signature = stage.world.chain.send(bytes(transaction))
+    stage.book(stage.submitted(plan, signature))
+    stage.advance()
+    if late:
+        told = await stage.audit()
+        # The chain's own word stands until the result is there.
+        assert (told[SOL_MINT].traded, told[SOL_MINT].difference, told[SOL_MINT].pending) == (profit_of(plan), 0, 1)
+    result = stage.result(plan, signature, DROPPED)
+    stage.book(result)
+    told = await stage.audit()
+    assert (told[SOL_MINT].traded, told[SOL_MINT].difference, told[SOL_MINT].pending) == (profit_of(plan), 0, 0)
+    [anomaly] = stage.anomalies()
+    assert (anomaly.rule, anomaly.causation_id) == ("transaction_landed_after_all", result.id)
+    total = stage.ledger.totals().totals[SOL_MINT]
+    assert (total["net_profit"], total["executions"], total["filled"], total["wins"]) == (profit_of(plan), 1, 1, 1)
+
+
+async def test_one_that_was_dropped_and_never_landed_is_right_as_booked(stage: ChainStage) -> None:
+    executed(stage, status=DROPPED, land=False)
+    stage.advance(80)
+    told = await stage.audit()
+    assert (told[SOL_MINT].pending, told[SOL_MINT].difference, stage.anomalies()) == (0, 0, [])
+
+
+async def test_bookings_made_anew_are_the_same(stage: ChainStage, url: str) -> None:
+    """A rebuild keeps the chain's evidence, and holds the results against it again."""
+    plan = stage.plan(1)
+    good, lie = stage.transaction(plan), None
+    signature = stage.world.chain.send(bytes(good))
+    stage.advance()
+    lie = stage.result(plan, signature, FILLED).replace(amount_out=plan.expected_amount_out + 5)
+    messages: list[ExecutionResult] = [lie]
+    stage.book(stage.submitted(plan, signature), lie)
+    _, gone = executed(stage, 2, land=False)
+    messages.append(gone)
+    stage.advance(70)
+    told = await stage.audit()
+    before = books(url)
+    count = len(stage.anomalies())
+    assert count == 2
+    stage.ledger.clear()
+    stage.sequence = 0
+    from pipeline.ledger import PlanEntry, Span
+
+    stage.ledger.book_plans([PlanEntry(1, plan)], Span("then", 0, 1))
+    stage.book(*messages)
+    assert books(url) == before
+    again = await stage.audit()
+    assert (again[SOL_MINT].difference, again[SOL_MINT].traded) == (0, told[SOL_MINT].traded)
+    assert len(stage.anomalies()) == count
+
+
+def books(url: str) -> Any:
+    reader = open_report(url)
+    try:
+        report = reader.report()
+    finally:
+        reader.close()
+    return report.books, report.tokens, report.statuses
+
+
+async def test_another_chain_is_an_alarm_and_a_new_opening(stage: ChainStage) -> None:
+    plan, _ = executed(stage)
+    await stage.audit()
+    before = stage.ledger.totals().totals
+    # Its market died, and began anew from the same seed.
+    await stage.node.stop()
+    stage.world = open_chain(load_registry(), ChainTerms(SEED, 400, traders=False))
+    stage.node = RpcNode(stage.world.chain)
+    url = await stage.node.start()
+    stage.announce(url)
+    async with stage.endpoints.open((url,)) as stage.rpc:
+        stage.auditor()
+        opening = stage.holdings(SOL_MINT)
+        plan, _ = executed(stage, 2)
+        told = await stage.audit()
+    sol = told[SOL_MINT]
+    assert (sol.opening, sol.traded, sol.difference, sol.pending) == (opening, profit_of(plan), 0, 0)
+    assert [one.rule for one in stage.anomalies()] == ["chain_changed"]
+    assert stage.ledger.totals().totals[SOL_MINT]["executions"] == before[SOL_MINT]["executions"] + 1
+
+
+class Killed(Exception):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+async def test_killed_around_a_booking_it_goes_on_where_it_stopped(
+    stage: ChainStage, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = executed(stage)
+    stage.advance(40)
+    advance = stage.ledger.advance
+
+    def doomed(*given: Any) -> Any:
+        if place == "after":
+            advance(*given)
+        raise Killed
+
+    monkeypatch.setattr(stage.ledger, "advance", doomed)
+    with pytest.raises(Killed):
+        await stage.look()
+    monkeypatch.undo()
+    stage.auditor()
+    second, _ = executed(stage, 2)
+    told = await stage.audit()
+    sol = told[SOL_MINT]
+    assert (sol.traded, sol.difference, sol.transactions) == (profit_of(plan) + profit_of(second), 0, 2)
+    assert stage.anomalies() == []
+
+
+async def test_two_auditors_book_nothing_twice(stage: ChainStage) -> None:
+    plan, _ = executed(stage)
+    stage.advance(40)
+    first = stage.chain_desk, stage.reader
+    stage.auditor()
+    await stage.look()
+    # The first one read the chain before the second one booked it.
+    await first[0].look(first[1])
+    told = await stage.audit()
+    assert (told[SOL_MINT].traded, told[SOL_MINT].transactions) == (profit_of(plan), 1)
+
+
+async def test_a_chain_that_answers_badly_books_nothing_wrong(stage: ChainStage) -> None:
+    """A node that fails, limits, truncates and lags: passes fail, none books what is not so."""
+    from markets.solana.rpc.errors import RpcError
+
+    opening = stage.holdings(SOL_MINT)
+    plans = [executed(stage, number)[0] for number in range(3)]
+    stage.advance(40)
+    faults = stage.node.faults
+    faults.limited = faults.failed = faults.truncated = 0.15
+    failed = 0
+    for _ in range(30):
+        try:
+            told = await stage.look()
+        except RpcError:
+            failed += 1
+            continue
+        if told and told[SOL_MINT].transactions == len(plans):
+            break
+    faults.limited = faults.failed = faults.truncated = 0.0
+    told = await stage.audit()
+    sol = told[SOL_MINT]
+    assert (sol.opening, sol.traded, sol.difference) == (opening, sum(map(profit_of, plans)), 0)
+    assert stage.anomalies() == []
+
+
+def test_values_of_the_stage() -> None:
+    assert value_of(SOL_MINT, 1, 0).lamports == 1
+    assert associated_address(WALLETS[0], SOL_MINT) != associated_address(WALLETS[1], SOL_MINT)
