@@ -130,6 +130,8 @@ class Chain(ChainReads):
             tried = self.simulate(prepared.transaction, sig_verify=True)
             if tried.error is not None:
                 raise ChainRefusal(tried.error, in_words(tried.error), logs=tried.logs, units=tried.units)
+        elif not prepared.signed() or self._stale(prepared) is not None:
+            return prepared.signature
         slot = self._highest + 1
         if not self.faults.drops(slot, prepared.order):
             self._enqueue(prepared, slot + self.faults.delay(slot, prepared.order))
@@ -218,7 +220,6 @@ class Chain(ChainReads):
         if self._building is not None:
             raise ValueError("a block is being made")
         final = self._highest - FINAL_AFTER
-        base = self.views.newest
         blocks = 0
         while blocks < slots and self.views.at(blocks).slot > max(final, self._first[0]):
             blocks += 1
@@ -285,9 +286,8 @@ class Chain(ChainReads):
         for queued in due:
             del self._queue[queued.prepared.signature]
             # A leader tells nobody either what it does not take: the sender sees that no status comes.
-            if queued.prepared.signed():
-                with contextlib.suppress(ChainRefusal):
-                    building.land(queued.prepared)
+            with contextlib.suppress(ChainRefusal):
+                building.land(queued.prepared)
 
     def _stale(self, prepared: Prepared) -> ErrorForm | None:
         return stale(prepared, self.block_height, self._hashes, self._history)

@@ -16,7 +16,7 @@ from localnet.chain_view import ChainAccount, ChainView
 
 @dataclass(slots=True)
 class Queued:
-    """A transaction that waits for a block."""
+    """A transaction that waits for a block; its signatures are good."""
 
     prepared: Prepared
     due_slot: int
