@@ -120,10 +120,10 @@ class World:
         )
 
     def keyframes(self) -> Iterable[PoolState]:
-        """Yield the states that the executor fills against."""
+        """Yield the states that the executor fills against: the better ones, as a leg that gives less must revert."""
         publication = Publication(PRODUCER)
         now = time.time_ns()
-        for pool in [*self._steady, *(group.changing[0] for group in self._groups)]:
+        for pool in [*self._steady, *(group.changing[-1] for group in self._groups)]:
             yield publication.keyframe(HeldState(pool, self.slot, 0, now), now)
 
     def heartbeat(self) -> None:
