@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from localnet.layouts import cpmm, cpmm_config, token_account
 from markets.solana.venues import raydium_cpmm
-from markets.solana.venues.shape import TOKEN_2022_PROGRAM, Meta, key
+from markets.solana.venues.shape import TOKEN_2022_PROGRAM, Meta, address_at, key
 from pipeline.messages import Protocol
 from tests.pools.build import fee_config, mint_account, withheld
 
@@ -163,3 +166,26 @@ def test_other_instructions_are_refused() -> None:
         assert made.run(type(instruction)(instruction.program, instruction.metas, data)).code == code
     short = type(instruction)(instruction.program, instruction.metas[:12], instruction.data)
     assert made.run(short).code == 3005
+
+
+@pytest.mark.recorded
+def test_the_recorded_pool_trades_as_the_core_says(recorded_data: Path) -> None:
+    """A real pool of wrapped SOL and a Token-2022 token; its mints were not recorded, and it has long been open."""
+    path = recorded_data / "solana/accounts/raydium_cpmm/cpmm_wsol_pump_slot446605268.json"
+    recorded = json.loads(path.read_text())
+    raws: list[Raw] = [
+        (of, row["owner"], base64.b64decode(row["data"]), row["lamports"]) for of, row in recorded["accounts"].items()
+    ]
+    pool, config, *vaults = ((raw[0], raw[1], raw[2]) for raw in raws)
+    assert pool[2][328] == BUMP
+    assert {vault[2][32:64] for vault in vaults} == {key(AUTHORITY)}
+    mints = raydium_cpmm.mints(pool[2])
+    programs = [address_at(pool[2], at) for at in (232, 264)]
+    beside = [(mint, program, plain_mint(mint)[2]) for mint, program in zip(mints, programs, strict=True)]
+    opened = patched(pool, 373, bytes(8))
+    # Of the vaults what stands behind the balance was not recorded: that they are initialized.
+    working = [patched(vault, 108, b"\1") for vault in vaults]
+    made = Rig(Protocol.RAYDIUM_CPMM, pool[0], [opened, config, *working], beside)
+    dice = random.Random(3)
+    for _ in range(100):
+        assert compare(made, dice.random() < 0.5, dice.randrange(10**3, 10**10)).error is None
