@@ -145,9 +145,14 @@ async def test_over_rpc_the_quotes_are_those_of_the_stream_through_faults_cuts_a
             stream, over_rpc = quotes_of(market), quotes_of(live)
             assert all(over_rpc[key][1] >= slot for key, (_, slot) in stream.items())
             assert len({pool for pool, _, _ in stream}) >= 60
-            health = [message for _, message in await live_bus.last("metrics.health.quote_core")]
-            assert isinstance(health[0], WorkerHealth)
-            assert health[0].rpc_calls > health[0].rpc_failures > 0
+
+            async def counted() -> bool:
+                health = [message for _, message in await live_bus.last("metrics.health.quote_core")]
+                assert isinstance(health[0], WorkerHealth)
+                return health[0].rpc_calls > health[0].rpc_failures > 0
+
+            # The process that was started last tells of its calls when it tells of itself next.
+            await eventually(counted, within_s=20, what="calls and failures in the health", logs=live.logs)
         finally:
             await live_bus.close()
             live.close()
