@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlsplit
 
 import h11
@@ -73,8 +74,8 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be ready."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are of no class of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what waits, and be gone."""
@@ -214,7 +215,7 @@ class Lines:
         """Keep connections ready until cancelled; a server that cannot be reached is tried again and again."""
         while True:
             try:
-                while sum(line.ready for line in self._idle) < self._spare:
+                for _ in range(self._spare - sum(line.ready for line in self._idle)):
                     self.free(await self._connect())
             except AttemptFailed:
                 pass  # whoever needs a connection hears of it
