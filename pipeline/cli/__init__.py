@@ -48,6 +48,7 @@ COMMANDS: dict[str, _Entry] = {
     "halt": _Entry("permit:halt", SAFETY, "Stop all trading now."),
     "resume": _Entry("permit:resume", SAFETY, "Allow trading again."),
     "init-streams": _Entry("streams:init_streams", SETUP, "Create the streams, or bring them back to the table."),
+    "wallet": _Entry("wallet:app", SETUP, "Make, list and prepare the wallets that sign."),
     "config": _Entry("config:app", SETUP, "Show the configuration and where each value comes from."),
     "doctor": _Entry("doctor:doctor", SETUP, "Check this installation and say how to mend it."),
     "bench": _Entry("bench:bench", SETUP, "Measure against a named baseline."),

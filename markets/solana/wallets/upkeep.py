@@ -1,0 +1,124 @@
+"""What wallets lack before they can trade, and the transactions that give it to them. Pure.
+
+Nothing is opened inside a trade: token accounts, wrapped SOL and lookup tables are prepared beforehand, by the owner's
+word. Every step is one transaction, and leaves nothing half done if it is the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from solders.address_lookup_table_account import AddressLookupTableAccount
+from solders.instruction import Instruction
+
+from markets.solana.transactions.lookup_tables import EXTEND_MAX, TABLE_MAX, create_table, extend_table
+from markets.solana.transactions.token_accounts import TOKEN_ACCOUNT_RENT, open_account, rewrap_sol, wrap_sol
+from markets.solana.wallets.lanes import RENT_OF_SYSTEM_ACCOUNT, WalletBalance, rent_exempt_minimum
+from markets.tokens import SOL_MINT
+
+__all__ = ["FEE", "Step", "lamports_short", "open_steps", "table_steps", "wrap_step"]
+
+FEE = 5_000
+"""Lamports for the one signature of a step."""
+_OPENED_AT_ONCE = 10
+"""Accounts opened by one transaction: more would not fit into it."""
+_TABLE_HEADER_BYTES, _ADDRESS_BYTES = 56, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transaction of upkeep: who pays and signs, what it does, and what it takes."""
+
+    wallet: str
+    does: str
+    instructions: tuple[Instruction, ...]
+    lamports: int
+    """taken from the wallet's system account: fee, rent of what is opened, what is wrapped; negative: given back"""
+
+
+def open_steps(wallet: str, balance: WalletBalance, mints: Mapping[str, str], names: Mapping[str, str]) -> list[Step]:
+    """Return the steps that open the token accounts a wallet lacks; `mints` tells each one's token program."""
+    missing = [mint for mint in mints if mint not in balance.tokens]
+    return [
+        Step(
+            wallet,
+            "open accounts for " + ", ".join(names.get(mint, mint) for mint in some),
+            tuple(open_account(wallet, wallet, mint, mints[mint]) for mint in some),
+            FEE + TOKEN_ACCOUNT_RENT * len(some),
+        )
+        for some in _in_parts(missing, _OPENED_AT_ONCE)
+    ]
+
+
+def wrap_step(wallet: str, balance: WalletBalance, wrapped: int, *, exactly: bool) -> Step | None:
+    """Return the step after which a wallet holds so many lamports as wrapped SOL; None where it does already.
+
+    More than that is left as it is, unless it is to be `exactly` so much: then the rest is unwrapped.
+    """
+    held = balance.tokens.get(SOL_MINT, 0)
+    if held < wrapped:
+        missing = wrapped - held
+        return Step(wallet, f"wrap {_sol(missing)} SOL", wrap_sol(wallet, missing), FEE + missing)
+    if exactly and held > wrapped > 0:
+        over = held - wrapped
+        return Step(wallet, f"unwrap {_sol(over)} SOL", tuple(rewrap_sol(wallet, wrapped)), FEE - over)
+    return None
+
+
+def table_steps(
+    wallet: str, tables: Sequence[AddressLookupTableAccount], wanted: Iterable[Sequence[str]], recent_slot: int
+) -> list[Step]:
+    """Return the steps that put addresses into lookup tables: first into tables with room, then into new ones.
+
+    `tables` are those that the wallet may extend. Each group of `wanted` comes into one table where that is possible,
+    so that a transaction has to name few tables. `recent_slot` is one of the last 512.
+    """
+    room = {str(table.key): TABLE_MAX - len(table.addresses) for table in tables}
+    there = {str(address) for table in tables for address in table.addresses}
+    made: dict[str, tuple[Instruction, list[str]]] = {}
+    added: dict[str, list[str]] = {}
+    slot = recent_slot
+    for group in wanted:
+        missing = [address for address in dict.fromkeys(group) if address not in there]
+        there.update(missing)
+        for some in _in_parts(missing, TABLE_MAX):
+            fitting = [address for address, left in room.items() if left >= len(some)]
+            if fitting:
+                table = fitting[0]
+            else:
+                create, table = create_table(wallet, wallet, slot)
+                slot -= 1  # a table's address follows from its slot
+                made[table] = (create, [])
+                room[table] = TABLE_MAX
+            room[table] -= len(some)
+            added.setdefault(table, []).extend(some)
+    steps: list[Step] = []
+    for table, addresses in added.items():
+        if table in made:
+            rent = rent_exempt_minimum(_TABLE_HEADER_BYTES)
+            steps.append(Step(wallet, f"create the lookup table {table}", (made[table][0],), FEE + rent))
+        parts = list(_in_parts(addresses, EXTEND_MAX))
+        for some, instruction in zip(parts, extend_table(table, wallet, wallet, addresses), strict=True):
+            rent = rent_exempt_minimum(_ADDRESS_BYTES * len(some)) - rent_exempt_minimum(0)
+            steps.append(Step(wallet, f"add {len(some)} addresses to {table}", (instruction,), FEE + rent))
+    return steps
+
+
+def lamports_short(balance: WalletBalance, steps: Iterable[Step], kept: int) -> int:
+    """Return how many lamports a wallet lacks for its steps, keeping so many beyond its rent; 0 where it has them."""
+    left = balance.lamports
+    lowest = left
+    for step in steps:
+        left -= step.lamports
+        lowest = min(lowest, left)
+    return max(0, RENT_OF_SYSTEM_ACCOUNT + kept - lowest)
+
+
+def _in_parts(items: Sequence[str], most: int) -> Iterable[Sequence[str]]:
+    return (items[start : start + most] for start in range(0, len(items), most))
+
+
+def _sol(lamports: int) -> str:
+    whole, rest = divmod(lamports, 1_000_000_000)
+    return f"{whole:,}.{rest:09d}".rstrip("0").rstrip(".")
