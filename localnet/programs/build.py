@@ -1,6 +1,6 @@
 """Compile and link the stand-in programs: `python -m localnet.programs.build`.
 
-Needs the package `ziglang`, for its C compiler; the same version gives the same bytes everywhere.
+Needs the package `ziglang`, for its C compiler; the same version gives the same bytes.
 """
 
 from __future__ import annotations

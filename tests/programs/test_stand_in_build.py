@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def test_every_source_is_listed_and_loads() -> None:
     for address, elf in files.items():
         assert len(elf) < 100_000
         svm.add_program(Pubkey.from_string(address), elf)
+
+
+def test_a_wheel_carries_programs_and_sources() -> None:
+    root = FOLDER.parents[1]
+    include = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["maturin"]["include"]
+    shipped = {path for pattern in include for path in root.glob(pattern)}
+    assert {*FOLDER.glob("*.so"), *FOLDER.glob("src/*")} <= shipped
 
 
 def compiled(source: str, folder: Path) -> bytes:
