@@ -148,8 +148,8 @@ def add_to_total(connection: Connection, chain: int, token: str, change: Mapping
     row = connection.execute(select(ChainTotal).where(where)).mappings().one_or_none()
     if row is None:
         empty = {"slot": -1, "opening": 0, "balance": 0, "transactions": 0, "pending": 0, "last_signature": ""}
-        sums = dict.fromkeys(TOTALS, 0) | dict(change)
-        connection.execute(insert(ChainTotal).values(chain=chain, token=token, **empty, **sums))
+        values = empty | dict.fromkeys(TOTALS, 0) | dict(change)
+        connection.execute(insert(ChainTotal).values(chain=chain, token=token, **values))
         return
     connection.execute(
         update(ChainTotal).where(where).values(**{name: row[name] + amount for name, amount in change.items()})

@@ -37,7 +37,7 @@ from markets.tokens import SOL_MINT, USDC_MINT, load_registry
 from pipeline import run_files
 from pipeline._core import Pool
 from pipeline.clock import wall_ns
-from pipeline.config import load_config
+from pipeline.config import Config, load_config
 from pipeline.ids import deterministic_id
 from pipeline.ledger import Entry, Ledger, PlanEntry, Span, SubmissionEntry
 from pipeline.messages import (
@@ -93,7 +93,7 @@ class ChainStage:
     world: ChainWorld
     node: RpcNode
     ledger: Ledger
-    config: Any
+    config: Config
     rpc: RpcPool
     bus: FakeBus = field(default_factory=FakeBus)
     sequence: int = 0
@@ -329,9 +329,15 @@ class ChainStage:
         accounts = self.world.chain.views.by("finalized").accounts
         held = 0
         for address, account in accounts.items():
+            if account.owner == TOKEN_PROGRAM and len(account.data) < 165:
+                continue  # a mint
             if token == SOL_MINT and address in WALLETS:
                 held += account.lamports
-            elif account.owner == TOKEN_PROGRAM and str(pubkey_at(account.data, 32)) in WALLETS:
+            elif (
+                account.owner == TOKEN_PROGRAM
+                and len(account.data) >= 165
+                and str(pubkey_at(account.data, 32)) in WALLETS
+            ):
                 if token == SOL_MINT:
                     held += account.lamports
                 elif str(pubkey_at(account.data, 0)) == token:
@@ -368,9 +374,16 @@ async def chain_stage(tmp_path: Any, ledger: Ledger, **settings: object) -> Asyn
     world = open_chain(load_registry(), ChainTerms(SEED, 400, traders=False))
     node = RpcNode(world.chain)
     url = await node.start()
-    run_files.write(config, run_files.RunFile("localnet", os.getpid(), wall_ns(), url, ready=True))
+    announce(config, url)
+    stage = None
     try:
         async with Endpoints(config).open((url,)) as pool:
-            yield ChainStage(world, node, ledger, config, pool)
+            stage = ChainStage(world, node, ledger, config, pool)
+            yield stage
     finally:
-        await node.stop()
+        await (stage.node if stage is not None else node).stop()
+
+
+def announce(config: Config, url: str) -> None:
+    """Write the run file as the market does."""
+    run_files.write(config, run_files.RunFile("localnet", os.getpid(), wall_ns(), url, ready=True))
