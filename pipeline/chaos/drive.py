@@ -83,14 +83,16 @@ class Driver:
                 await _resume(supervisor.config)
 
     async def _clear(self, name: str, node: Node) -> None:
-        """Switch one fault off, unless another window of it is open; all of them where none is named."""
+        """Switch one fault off, or all of them where none is named; what another open window needs stays on."""
         if not name:
             self._on.clear()
             await node.set_faults({key: 0 for values in FAULTS.values() for key in values if _is_switch(key)})
             return
         self._on[name] -= 1
-        if self._on[name] <= 0:
-            await node.set_faults({key: 0 for key in FAULTS[name] if _is_switch(key)})
+        still = [FAULTS[other] for other, windows in self._on.items() if windows > 0]
+        await node.set_faults(
+            {key: max((values.get(key, 0) for values in still), default=0) for key in FAULTS[name] if _is_switch(key)}
+        )
 
 
 def _is_switch(key: str) -> bool:

@@ -10,8 +10,9 @@ from typing import Literal
 Kind = Literal["fault", "clear", "kill", "halt", "resume"]
 
 FAULTS: Mapping[str, Mapping[str, float]] = {
-    "dropped": {"dropped": 0.5},
-    "late": {"late": 0.5, "late_slots": 6},
+    # What is sent by RPC meets these two; a bundle that is lost is sent by RPC next.
+    "dropped": {"dropped": 0.5, "bundle_lost": 0.8},
+    "late": {"late": 0.5, "late_slots": 6, "bundle_lost": 0.8},
     "bundle_lost": {"bundle_lost": 0.6},
     "limited": {"limited": 0.3},
     "failed": {"failed": 0.3},

@@ -58,7 +58,7 @@ def demo(
         raise BadData(f"{recorded}: no such file", "name a snapshot file: lines of pubkey,base64, gzip")
     if recorded is not None and mode is DemoMode.LOCALNET:
         raise UsageFailure("a recorded snapshot has no chain to execute on", "leave --mode out, or say --mode paper")
-    chosen = mode or DemoMode.PAPER
+    chosen = mode or (DemoMode.PAPER if recorded else DemoMode.LOCALNET)
     folders = Folders()
     try:
         slot_ms = settings.load().config.market.slot_ms

@@ -154,8 +154,9 @@ def books_table(tally: Tally, name_of: NameOf, amount_of: AmountOf) -> Table:
             figure(token, found.upkeep + found.moved),
             Text(difference, style="bold red" if found.difference else "green"),
         )
-    newest = max(tally.reconciliations.values(), key=lambda found: found.slot)
-    table.caption = f"{newest.transactions:,} final transactions of our wallets, read up to slot {newest.slot:,}"
+    transactions = max(found.transactions for found in tally.reconciliations.values())
+    slot = max(found.slot for found in tally.reconciliations.values())
+    table.caption = f"{transactions:,} final transactions of our wallets, read up to slot {slot:,}"
     table.caption_justify = "left"
     return table
 

@@ -17,6 +17,7 @@ import pytest
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(180)]
 
 SERVER = "nats-server"
+SOL = "So11111111111111111111111111111111111111112"
 WORKERS = ["market", "providers", "quote_core", "scanner", "planner", "executor", "auditor", "system_manager"]
 
 
@@ -100,18 +101,25 @@ def test_a_seeded_demo_repeats_to_the_last_unit(start: Any, tmp_path: Path) -> N
     other = start("--seconds", "5", "--seed", "8").finish()
     for document in (first, second, other):
         assert_held(document)
+        assert document["mode"] == "localnet"
         assert document["opportunities"] > 0
-        assert document["executions"] > 0
+        assert document["executions_by_status"]["FILLED"] > 0
         assert document["restarts"] == {}
+        assert document["reconciliation"][SOL]["traded"] > 0
     assert first["fingerprint"] == second["fingerprint"]
     assert first["net_profit"] == second["net_profit"]
+    assert first["reconciliation"] == second["reconciliation"]
     assert first["fingerprint"] != other["fingerprint"]
     assert list(tmp_path.iterdir()) == [], "the demo leaves nothing behind"
 
 
+# The offline chain lives in the market's memory and dies with it; the paper market's messages outlive it.
+ON_PAPER = ("market", "providers", "scanner", "system_manager")
+
+
 @pytest.mark.parametrize("victim", [*WORKERS, SERVER])
 def test_kill_9_of_any_one_process_is_survived(start: Any, victim: str) -> None:
-    demo = start("--seconds", "6", "--seed", "7")
+    demo = start("--seconds", "6", "--seed", "7", "--mode", "paper" if victim in ON_PAPER else "localnet")
     os.kill(demo.wait_until_trading()[victim], signal.SIGKILL)
     document = demo.finish()
     assert_held(document)
@@ -137,6 +145,20 @@ def test_a_recorded_day_runs_on_real_pools(start: Any, recorded_data: Path) -> N
     assert_held(document)
     assert document["source"] == "recorded"
     assert document["opportunities"] > 0
+
+
+def test_a_recorded_snapshot_has_no_chain(tmp_path: Path) -> None:
+    given = tmp_path / "snapshot.csv.gz"
+    given.touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "demo", "--mode", "localnet", "--recorded", str(given)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no chain" in done.stderr
 
 
 def test_a_file_that_is_no_snapshot_is_refused_in_one_message(tmp_path: Path) -> None:
