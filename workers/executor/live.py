@@ -28,7 +28,9 @@ _MANAGER_WAIT_S = 15.0
 _LOOK_S = 0.2
 
 
-async def confirm_live(context: WorkerContext, rpc: RpcPool, signers: Sequence[Signer]) -> None:
+async def confirm_live(
+    context: WorkerContext, endpoints: Sequence[EndpointSettings], signers: Sequence[Signer]
+) -> None:
     """Return when live trading may be prepared; the permit is asked all the same, before every plan.
 
     Raises:
@@ -43,7 +45,7 @@ async def confirm_live(context: WorkerContext, rpc: RpcPool, signers: Sequence[S
     except SigningFailed as error:
         raise UsageFailure(f"live mode needs wallets that sign: {error}", "`pipeline wallet list` shows them") from None
     expected = expected_chain(context.config)
-    await _confirm_chain([one.settings for one in rpc.endpoints], rpc.settings, expected, context.log.warning)
+    await _confirm_chain(endpoints, expected, context.log.warning)
     store = PermitStore(context.bus.js, producer=context.name, replicas=context.config.streams.replicas)
     deadline = time.monotonic() + _MANAGER_WAIT_S
     while (mode := await store.managed_mode()) != "live":
@@ -83,11 +85,9 @@ def _hash(result: Any) -> str:
     return result
 
 
-async def _confirm_chain(
-    endpoints: Sequence[EndpointSettings], settings: PoolSettings, expected: str, warn: Callable[..., object]
-) -> None:
+async def _confirm_chain(endpoints: Sequence[EndpointSettings], expected: str, warn: Callable[..., object]) -> None:
     """Refuse an endpoint of another chain; one that does not answer is told of, as long as another one does."""
-    told = await genesis_hashes(endpoints, settings)
+    told = await genesis_hashes(endpoints, PoolSettings())
     for host, answer in told:
         if isinstance(answer, RpcError):
             warn("an endpoint did not tell its chain", endpoint=host, error=str(answer))
