@@ -27,6 +27,7 @@ from pipeline.context import WorkerContext
 from pipeline.errors import UsageFailure
 from pipeline.messages import Mode
 from pipeline.permit import Allowed
+from workers.executor.live import confirm_live
 
 RUN_FILE = "localnet"
 # The offline chain is on this machine and limits nothing but by its faults.
@@ -61,8 +62,8 @@ async def chain_venue(context: WorkerContext) -> AsyncIterator[ChainVenue]:
     except WalletError as error:
         raise UsageFailure(str(error), "see `pipeline wallet --help` and docs/wallets.md") from None
     live = config.executor.mode == "live"
-    if live:
-        present_place(config)  # a wrong address is told now, and not when the first plan comes
+    if live and (place := present_place(config)) is not None:
+        await confirm_live(context, place.endpoints, signers)
     venue = ChainVenue(
         Mode.LIVE if live else Mode.LOCALNET,
         landing_settings(config),
