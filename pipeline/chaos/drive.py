@@ -23,6 +23,8 @@ from pipeline.supervisor import Supervisor
 
 _PERSON = Person("chaos")
 _PRODUCER = "chaos"
+# A quote of a state that was taken back may be planned with for so long.
+_AFTERMATH_NS = 2_000_000_000
 
 
 @dataclass(slots=True)
@@ -34,9 +36,16 @@ class Done:
     """Windows of each fault."""
     happened: dict[str, int] = field(default_factory=dict)
     """How often each fault took effect, by the chain's own count."""
+    forks: list[tuple[int, int]] = field(default_factory=list)
+    """Wall-clock times, ns, between which forks could happen."""
     halts: list[tuple[int, int]] = field(default_factory=list)
     """Wall-clock times, ns: when a halt was in force everywhere, and when its lifting began."""
     _halted_ns: int = 0
+    _forks_ns: int = 0
+
+    def may_have_forked(self, result: ExecutionResult) -> bool:
+        """Tell whether a fork may have taken back what a plan was quoted from, or what it landed on."""
+        return any(began <= result.finished_ns and result.received_ns <= ended for began, ended in self.forks)
 
 
 class Driver:
@@ -67,9 +76,14 @@ class Driver:
             case "fault":
                 self._on[step.name] += 1
                 self.done.faults[step.name] += 1
+                if step.name == "fork" and not self.done._forks_ns:
+                    self.done._forks_ns = wall_ns()
                 await node.set_faults(dict(step.values))
             case "clear":
                 await self._clear(step.name, node)
+                if self.done._forks_ns and not self._on["fork"]:
+                    self.done.forks.append((self.done._forks_ns, wall_ns() + _AFTERMATH_NS))
+                    self.done._forks_ns = 0
             case "kill":
                 process = supervisor.workers[step.name].process
                 if process is not None and process.poll() is None:

@@ -16,8 +16,6 @@ from pipeline.errors import ExitCode, Failure, UsageFailure
 if TYPE_CHECKING:
     from pipeline.chaos.drive import Driver
     from pipeline.chaos.schedule import Step
-    from pipeline.demo.run import Run
-    from pipeline.supervisor import Supervisor
 
 
 def chaos(
@@ -93,8 +91,12 @@ async def _chaos(overrides: dict[str, object], steps: list[Step], *, as_json: bo
     driver = Driver(steps, tell)
     if not as_json:
         print_line("starting the server, the streams and the workers ...")
-    shown: list[tuple[Run, Supervisor]] = []
-    run = await run_demo(config, stop=stop, on_start=lambda *pair: shown.append(pair), during=driver.run)
+    run = await run_demo(
+        config,
+        stop=stop,
+        during=driver.run,
+        disturbed=driver.done.may_have_forked,
+    )
     results = list(run.tally.results.values())
     run.checks += chaos_checks(driver.done, results, Counter(run.seen.restarts))
     if as_json:

@@ -69,10 +69,10 @@ async def read_facts(
     histories: dict[str, list[dict[str, Any]]] = {}
     for result in filled:
         plan = plans.get(result.plan_id)
-        for fill in result.fills:
-            if fill.pool not in histories:
-                histories[fill.pool] = await _history(node, fill.pool)
-            if plan is not None and moved_before(histories[fill.pool], result.signature, plan.slot):
+        for leg in plan.legs if plan is not None else ():
+            if leg.pool not in histories:
+                histories[leg.pool] = await _history(node, leg.pool)
+            if moved_before(histories[leg.pool], result.signature, leg.slot):
                 facts.disturbed.add(result.signature)
     held: Counter[str] = Counter()
     for wallet in sorted({result.wallet for result in known if result.wallet}):

@@ -26,7 +26,7 @@ from pipeline.errors import CheckFailed
 from pipeline.ids import deterministic_id
 from pipeline.ledger import LedgerError
 from pipeline.ledger.queries import open_report
-from pipeline.messages import Command, CommandKind, InvalidMessage, SlotUpdate, WorkerHealth
+from pipeline.messages import Command, CommandKind, ExecutionResult, InvalidMessage, SlotUpdate, WorkerHealth
 from pipeline.supervisor import SERVER, Event, State, Supervisor
 from pipeline.tasks import end_tasks
 
@@ -133,11 +133,13 @@ async def run_demo(
     on_start: Callable[[Run, Supervisor], None] = lambda _run, _supervisor: None,
     providers: Callable[[Config], list[ProviderShare]] = lambda _config: [],
     during: Callable[[Run, Supervisor], Coroutine[Any, Any, None]] | None = None,
+    disturbed: Callable[[ExecutionResult], bool] = lambda _result: False,
 ) -> Run:
     """Run everything until the market has ended and everything is settled, or until `stop` is set; then check it.
 
     `providers` asks the running quote core about its external providers, before it is stopped. `during` runs beside
-    the market, and everything is settled only when it has ended.
+    the market, and everything is settled only when it has ended. `disturbed` tells of which results nobody can expect
+    that they came out as predicted.
 
     Raise Failure when it cannot be started; everything is stopped again then.
     """
@@ -177,6 +179,7 @@ async def run_demo(
         run.tally, booked, left_running=[f"{name} ({pid})" for pid, name in pids.items() if _alive(pid)]
     )
     if run.facts is not None:
+        run.facts.disturbed |= {found.signature for found in run.tally.results.values() if disturbed(found)}
         run.checks += proof_checks(run.tally, run.facts)
     return run
 
