@@ -256,12 +256,28 @@ def test_what_is_not_built_is_refused() -> None:
     assert made.run(instruction).code == 77002
 
 
-def test_a_dynamic_array_is_refused() -> None:
-    made = made_up(SIMPLE)
-    instruction = made.instruction(True, 10**9)
+@pytest.mark.parametrize("place", [0, 1, 63, 64, 65, 87])
+def test_dynamic_arrays_are_read_at_every_place(place: int) -> None:
+    """Ticks in a row on both sides of the place, so that what is counted before each matters."""
+    spacing = 8
+    ranges = [(spacing * at, spacing * (at + 1), 10**9 * (at + 1)) for at in range(88)]
+    made = made_up([*ranges, (-4_000, 4_000, 10**10)], spacing=spacing, tick=spacing * place, dynamic=1)
+    assert made.data(whirlpool.tick_array(made.pool, 0))[:8] == bytes.fromhex("11d8f68ee1c7da38")
+    crossed = 0
+    for a_to_b in (True, False, False, True):
+        crossed += made.model().quote_in(a_to_b, 10**8).ticks_crossed
+        assert compare(made, a_to_b, 10**8).error is None
+    assert crossed > 4
+
+
+def test_a_dynamic_array_that_is_cut_short_is_no_way_out() -> None:
+    made = made_up([(-512, 512, 10**12)], dynamic=1)
     home = whirlpool.tick_array(made.pool, 0)
-    made.put((home, whirlpool.PROGRAM, tick_array(0, {1: 10**10}, pool=made.pool, dynamic=True)))
-    assert made.run(instruction).code == 77002
+    data = made.data(home)
+    instruction = made.instruction(False, 10**9)
+    for short, code in ((data[:147], 3002), (data[:20], 3002), (data[:4], 3002)):
+        made.put((home, whirlpool.PROGRAM, short))
+        assert made.run(instruction).code == code
 
 
 def test_limits_are_those_of_the_core() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import struct
 
-from localnet.layouts import TICK_ARRAY_SIZE, token_account
+from localnet.layouts import token_account
 from markets.solana.snapshot import PoolAccounts
 from markets.solana.venues import whirlpool
-from markets.solana.venues.shape import address_at, key
+from markets.solana.venues.shape import key
 from pipeline.messages import Protocol
 from tests.pools.build import tick_array, whirlpool_account
 from tests.pools.ticks import MAX_TICK, MIN_TICK, sqrt_price
@@ -37,8 +37,13 @@ def made_up(
     fee_rate: int = 3_000,
     protocol_rate: int = 300,
     rewards: bool = True,
+    dynamic: int = 0,
 ) -> Rig:
-    """Return a pool with positions (lower tick, upper tick, liquidity); `arrays` also where no tick is initialized."""
+    """Return a pool with positions (lower tick, upper tick, liquidity).
+
+    `arrays`: also where no tick is initialized. `dynamic`: one in so many is in the dynamic layout, 0 for
+    none.
+    """
     pool, bump = pool_address(spacing)
     net: dict[int, int] = {}
     for lower, upper, amount in ranges:
@@ -66,8 +71,9 @@ def made_up(
     )
     raw = patched(patched((pool, whirlpool.PROGRAM, data), 8, key(CONFIG)), 40, bytes([bump]))
     rows: list[Raw] = [raw]
-    for start, ticks in sorted(held.items()):
-        rows.append((whirlpool.tick_array(pool, start), whirlpool.PROGRAM, tick_array(start, ticks, pool=pool)))
+    for number, (start, ticks) in enumerate(sorted(held.items())):
+        raw_array = tick_array(start, ticks, pool=pool, dynamic=dynamic > 0 and number % dynamic == 0)
+        rows.append((whirlpool.tick_array(pool, start), whirlpool.PROGRAM, raw_array))
     rows += [token_account(v, m, pool, FUNDS) for v, m in zip(VAULTS, MINTS, strict=True)]
     return Rig(Protocol.WHIRLPOOL, pool, rows, [plain_mint(mint) for mint in MINTS])
 
@@ -104,11 +110,5 @@ def drawn(dice: random.Random) -> Rig:
         fee_rate=dice.choice([0, 1, 100, 500, 3_000, 30_000, 60_000]),
         protocol_rate=dice.choice([0, 300, 1_300, 2_500]),
         rewards=dice.random() < 0.5,
+        dynamic=dice.choice([0, 0, 1, 2]),
     )
-
-
-def config_of(data: bytes) -> str:
-    return address_at(data, 8)
-
-
-EMPTY_ARRAY = bytes(TICK_ARRAY_SIZE)

@@ -17,6 +17,7 @@ enum { PROGRAM_A, PROGRAM_B, MEMO_PROGRAM, AUTHORITY, POOL, MINT_A, MINT_B, USER
 #define DYNAMIC_KIND 0x38dac7e18ef6d811ull
 #define POOL_LENGTH 653
 #define ARRAY_LENGTH 9988
+#define DYNAMIC_LEAST 148
 #define ARRAY_TICKS 88
 #define TICK_LENGTH 113
 #define ARGUMENTS 43
@@ -70,7 +71,11 @@ static const u8 MEMO[32] = {5, 74, 83, 90, 153, 41, 33, 6, 77, 36, 232, 113, 96,
 
 extern u64 sol_try_find_program_address(const Seed *, u64, const u8 *, u8 *, u8 *);
 
-typedef struct { i32 start; u8 *data; /* 0 where the array does not exist: it has no ticks */ } Array;
+typedef struct {
+    u8 *data; /* 0 where the array does not exist: it has no ticks */
+    u64 length, dynamic;
+    i32 start;
+} Array;
 
 typedef struct {
     u64 a_to_b, fee_rate, protocol_rate;
@@ -140,21 +145,25 @@ APART u64 find_arrays(const Input *in, Run *r) {
     for (u32 index = 0; index < 3; index++) {
         if (!given[index].length) continue;
         MUST(same(given[index].owner, in->program), ANCHOR_WRONG_OWNER);
-        u64 kind = given[index].length >= 8 ? u64_at(given[index].data) : 0;
-        MUST(kind != DYNAMIC_KIND, NOT_BUILT);
-        MUST(kind == ARRAY_KIND && given[index].length == ARRAY_LENGTH, ANCHOR_WRONG_DISCRIMINATOR);
-        MUST(same(given[index].data + ARRAY_LENGTH - 32, in->at[POOL].key), DIFFERENT_WHIRLPOOL);
+        u64 length = given[index].length, kind = length >= 8 ? u64_at(given[index].data) : 0;
+        MUST((kind == ARRAY_KIND && length == ARRAY_LENGTH) || (kind == DYNAMIC_KIND && length >= DYNAMIC_LEAST),
+             ANCHOR_WRONG_DISCRIMINATOR);
+        const u8 *whirlpool = given[index].data + (kind == DYNAMIC_KIND ? 12 : ARRAY_LENGTH - 32);
+        MUST(same(whirlpool, in->at[POOL].key), DIFFERENT_WHIRLPOOL);
     }
     i32 spans = 8192, start = (i32)((u32)(r->tick + spans * r->span) / (u32)r->span - (u32)spans) * r->span;
     /* Moving up from the last place of an array the search begins in the next one. */
     if (!r->a_to_b && r->tick + r->spacing >= start + r->span) start += r->span;
     for (u32 number = 0; number < 3; number++) {
         if (start + r->span > MIN_TICK && start < MAX_TICK) {
-            u8 *data = 0, address[32];
+            Array array = {0, 0, 0, start};
+            u8 address[32];
             int found = 0;
             for (u32 index = 0; index < 3 && !found; index++)
                 if (given[index].length && (i32)u32_at(given[index].data + 8) == start) {
-                    data = given[index].data;
+                    array.data = given[index].data;
+                    array.length = given[index].length;
+                    array.dynamic = u64_at(array.data) == DYNAMIC_KIND;
                     found = 1;
                 }
             if (!found) {
@@ -162,7 +171,7 @@ APART u64 find_arrays(const Input *in, Run *r) {
                 for (u32 index = 0; index < 3; index++) found |= !given[index].length && same(given[index].key, address);
             }
             if (!found) break;
-            r->arrays[r->count++] = (Array){start, data};
+            r->arrays[r->count++] = array;
         }
         start += r->a_to_b ? -r->span : r->span;
     }
@@ -213,6 +222,28 @@ APART u64 cross(Run *r, u8 *tick) {
     return 0;
 }
 
+INLINE u64 count_bits(u64 bits) {
+    bits -= (bits >> 1) & 0x5555555555555555ull;
+    bits = (bits & 0x3333333333333333ull) + ((bits >> 2) & 0x3333333333333333ull);
+    return (((bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull) >> 56;
+}
+
+/* The data of an initialized tick; 0 where it is none. */
+APART u8 *tick_at(const Array *array, u64 place) {
+    u8 *at = array->data + 12 + TICK_LENGTH * place;
+    if (array->dynamic) {
+        /* Only initialized ticks have data here; a bitmap tells which they are. */
+        U128 bitmap = u128_at(array->data + 44);
+        u64 bits = place < 64 ? bitmap.lo : bitmap.hi, bit = 1ull << (place & 63);
+        if (!(bits & bit)) return 0;
+        u64 before = count_bits(bits & (bit - 1)) + (place < 64 ? 0 : count_bits(bitmap.lo));
+        u64 offset = 60 + place + before * (TICK_LENGTH - 1);
+        if (offset + TICK_LENGTH > array->length) return 0;
+        at = array->data + offset;
+    }
+    return *at ? at + 1 : 0;
+}
+
 /* Find the next initialized tick, or where the search ends. */
 APART u8 *next_tick(Run *r, i32 *index) {
     i32 tick = r->tick;
@@ -222,10 +253,10 @@ APART u8 *next_tick(Run *r, i32 *index) {
         i32 step = r->a_to_b ? -1 : 1;
         if (!r->a_to_b) place++;
         for (; array->data && place >= 0 && place < ARRAY_TICKS; place += step) {
-            u8 *at = array->data + 12 + TICK_LENGTH * place;
-            if (*at) {
+            u8 *found = tick_at(array, (u64)place);
+            if (found) {
                 *index = array->start + place * r->spacing;
-                return at + 1;
+                return found;
             }
         }
         i32 end = array->start + r->span - 1;
