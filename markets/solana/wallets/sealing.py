@@ -56,6 +56,10 @@ class Derivation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Literal[19] = 19
 
 
+STANDARD = Derivation(salt="")
+"""What a new keystore is derived with; the salt is drawn for each writing."""
+
+
 class Wallet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One wallet as it stands in clear."""
 
@@ -87,7 +91,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def seal(secret: bytes, wallets: list[Wallet], passphrase: str, *, derivation: Derivation | None = None) -> bytes:
     """Return the file's bytes for a secret. `derivation` replaces the parameters, its salt is not used."""
-    chosen = msgspec.structs.replace(derivation or Derivation(salt=""), salt=_text(os.urandom(_SALT_BYTES)))
+    chosen = msgspec.structs.replace(derivation or STANDARD, salt=_text(os.urandom(_SALT_BYTES)))
     document = Document(derivation=chosen, nonce=_text(os.urandom(_NONCE_BYTES)), wallets=wallets)
     sealed = AESGCM(_derive(chosen, passphrase)).encrypt(_bytes(document.nonce), secret, document.header())
     document = msgspec.structs.replace(document, sealed=_text(sealed))
