@@ -8,6 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import base58
+from solders.compute_budget import ID as COMPUTE_BUDGET
+from solders.compute_budget import set_compute_unit_price
+from solders.instruction import CompiledInstruction
+from solders.message import MessageV0
+from solders.transaction import VersionedTransaction
+
 from localnet.chain.faults import ChainFaults
 from localnet.chain_world import ChainTerms, ChainWorld, open_chain
 from localnet.market import Order
@@ -17,6 +24,7 @@ from localnet.traders import swap_transaction, trader
 from markets.limits import TokenBucket
 from markets.solana.landing.engine import FLOOR_PATH, BlockEngine, EngineSettings
 from markets.solana.landing.link import ChainLink
+from markets.solana.landing.prepare import ChainPrepared
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.venue import ChainVenue
 from markets.solana.rpc.endpoint import EndpointSettings
@@ -54,8 +62,17 @@ class LandingStage:
         self.wallets = [signer.address for signer in self.signers]
         self.urls: list[str] = []
 
-    async def open(self) -> None:
-        self.urls = [await node.start() for node in self.nodes]
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, **settings: Any) -> AsyncIterator[LandingStage]:
+        """Yield a stage whose services answer."""
+        stage = cls(**settings)
+        stage.urls = [await node.start() for node in stage.nodes]
+        try:
+            yield stage
+        finally:
+            for node in stage.nodes:
+                await node.stop()
 
     def a_venue(self) -> ChainVenue:
         """Return a venue as a fresh process has it."""
@@ -127,8 +144,8 @@ class LandingStage:
         ]
         return [next(pool for pool in found if pool.protocol == protocol) for protocol in protocols]
 
-    def swap(self, pool: Pool, token_in: str, amount: int) -> None:
-        """Have somebody else swap in the next block."""
+    def swap(self, pool: Pool, token_in: str, amount: int, *, price: int = 0) -> None:
+        """Have somebody else swap in the next block, in its place by a priority price in micro-lamports."""
         order = Order("noise", token_in == pool.token_a, amount)
         transaction = swap_transaction(
             trader(SEED, "noise"),
@@ -139,6 +156,8 @@ class LandingStage:
             blockhash=self.chain.latest_blockhash("processed")[0],
             label=(SEED, self.chain.slot, amount),
         )
+        if price:
+            transaction = _priced(transaction, price)
         self.chain.send(bytes(transaction))
 
     async def gap(self, symbol: str = "JupSOL", lamports: int = 60 * 10**9) -> tuple[Pool, Pool]:
@@ -186,11 +205,17 @@ class LandingStage:
         }
         return ExecutionPlan(**(fields | changes))
 
-    async def submitted(self, venue: ChainVenue, plan: ExecutionPlan) -> tuple[Prepared, asyncio.Future[Landing]]:
+    async def submitted(self, venue: ChainVenue, plan: ExecutionPlan) -> tuple[ChainPrepared, asyncio.Future[Landing]]:
         """Prepare and submit a plan that can be."""
         ready = await venue.prepare(plan)
-        assert isinstance(ready, Prepared), ready
-        return ready, venue.submit(plan, ready)
+        assert isinstance(ready, ChainPrepared), ready
+        asked = sum(sum(node.calls.values()) for node in self.nodes)
+        landing = venue.submit(plan, ready)
+        for _ in range(100):
+            if sum(sum(node.calls.values()) for node in self.nodes) > asked:
+                break
+            await asyncio.sleep(0.005)
+        return ready, landing
 
     async def refused(self, venue: ChainVenue, plan: ExecutionPlan) -> NotPrepared:
         """Prepare a plan that cannot be."""
@@ -207,10 +232,23 @@ class LandingStage:
         return total
 
 
-def str_of(raw: bytes) -> str:
-    import base58
+def _priced(transaction: VersionedTransaction, price: int) -> VersionedTransaction:
+    """Return the trader's transaction with another price, signed again."""
+    message = transaction.message
+    instructions = [
+        CompiledInstruction(one.program_id_index, bytes(set_compute_unit_price(price).data), bytes(one.accounts))
+        if one.data[:1] == b"\x03" and str(message.account_keys[one.program_id_index]) == str(COMPUTE_BUDGET)
+        else one
+        for one in message.instructions
+    ]
+    priced = MessageV0(
+        message.header, message.account_keys, message.recent_blockhash, instructions, message.address_table_lookups
+    )
+    return VersionedTransaction(priced, [trader(SEED, "noise").key])
 
-    return base58.b58encode(raw).decode()
+
+def str_of(raw: bytes) -> str:
+    return str(base58.b58encode(raw).decode())
 
 
 def _leg(pool: Pool, token_in: str, token_out: str, amount_in: int, amount_out: int, least: int) -> Leg:

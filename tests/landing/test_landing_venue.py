@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator
 
 import pytest
 
 from markets.costs import Costs
-from markets.venue import Filled
+from markets.solana.transactions.tips import tip_account
+from markets.tokens import SOL_MINT
+from markets.venue import Dropped, Filled, Prepared, RefusedBySimulation, RefusedByWallet, Reverted
+from pipeline.ids import deterministic_id
 
 from .landing_stage import LandingStage
 
 
 @pytest.fixture
 async def stage() -> AsyncIterator[LandingStage]:
-    stage = LandingStage()
-    await stage.open()
-    yield stage
-    for node in stage.nodes:
-        await node.stop()
+    async with LandingStage.opened() as stage:
+        yield stage
+
+
+@pytest.fixture
+async def stage_with(request: pytest.FixtureRequest) -> AsyncIterator[LandingStage]:
+    async with LandingStage.opened(**request.param) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def stage_without() -> AsyncIterator[LandingStage]:
+    async with LandingStage.opened(simulate=False) as stage:
+        yield stage
 
 
 async def test_an_undisturbed_cycle_gives_what_was_predicted_and_simulated(stage: LandingStage) -> None:
@@ -34,3 +47,141 @@ async def test_an_undisturbed_cycle_gives_what_was_predicted_and_simulated(stage
         assert [fill.amount_out for fill in found.fills] == [leg.amount_out for leg in plan.legs]
         assert found.costs == Costs(5_000, found.costs.priority_fee, plan.tip)
         assert stage.wealth() - before == found.amount_out - plan.amount_in - found.costs.lamports
+
+
+async def test_a_bundle_that_is_outbid_is_dropped(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        first, second = stage.plan(cheap, dear, 1, tip=200_000), stage.plan(cheap, dear, 2, tip=100_000)
+        before = stage.wealth()
+        landings = [(await stage.submitted(venue, plan))[1] for plan in (second, first)]
+        dropped, filled = [await stage.until(landing) for landing in landings]
+        assert isinstance(filled, Filled)
+        # What the first one left is still worth it, or it failed in the auction: then nothing was paid.
+        if isinstance(dropped, Dropped):
+            assert stage.wealth() - before == filled.amount_out - first.amount_in - filled.costs.lamports
+            assert "outbid" in dropped.cause
+
+
+async def test_a_plan_that_no_longer_pays_is_refused_by_simulation(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        plan = stage.plan(cheap, dear)
+        stage.swap(dear, SOL_MINT, 10**9)
+        stage.swap(cheap, SOL_MINT, 20 * 10**9)
+        await stage.steps(1)
+        refused = await stage.refused(venue, plan)
+        assert isinstance(refused, RefusedBySimulation)
+        assert refused.reason.startswith("slippage: leg 0: Whirlpool: the pool gives less than the minimum")
+        assert refused.trace.simulated_ns >= refused.trace.built_ns > 0
+        assert refused.trace.signature == ""
+
+
+async def test_what_pays_less_than_it_costs_is_refused(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        good = stage.plan(cheap, dear)
+        plan = stage.plan(cheap, dear, min_amount_out=good.expected_amount_out + 1)
+        refused = await stage.refused(venue, plan)
+        assert isinstance(refused, RefusedBySimulation)
+        assert "leg 1: Raydium CPMM" in refused.reason
+
+
+async def test_a_pool_that_is_not_known_and_a_wallet_that_cannot_pay(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        plan = stage.plan(cheap, dear)
+        legs = [plan.legs[0].replace(pool="nowhere"), plan.legs[1]]
+        unknown = await stage.refused(venue, plan.replace(legs=legs))
+        assert isinstance(unknown, RefusedByWallet)
+        assert "pool nowhere is not known" in unknown.reason
+        rich = await stage.refused(venue, stage.plan(cheap, dear, 2, amount=700 * 10**9))
+        assert isinstance(rich, RefusedByWallet)
+        assert rich.reason.startswith("tokens_short")
+
+
+async def test_without_a_chain_nothing_is_made(stage: LandingStage) -> None:
+    venue = stage.a_venue()
+    async with stage.linked():
+        cheap, dear = await stage.gap()
+        refused = await stage.refused(venue, stage.plan(cheap, dear))
+    assert isinstance(refused, RefusedByWallet)
+    assert "no chain can be reached" in refused.reason
+
+
+async def test_what_is_withdrawn_can_be_used_again(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        big = stage.plan(cheap, dear, 1, amount=500 * 10**9, min_amount_out=500 * 10**9 + 115_000)
+        for number in range(4):
+            ready = await venue.prepare(big.replace(id=f"{number:032x}"))
+            if isinstance(ready, Prepared):
+                venue.withdraw(ready)
+            await stage.steps(1)
+        # 500 SOL of 600 were set aside each time; not given back, two wallets would bear two plans.
+        ready = await venue.prepare(stage.plan(cheap, dear, 9))
+        assert isinstance(ready, Prepared)
+
+
+async def test_the_same_cycle_twice_is_two_transactions(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        plan = stage.plan(cheap, dear)
+        # Ids with the same spread of units: their transactions would be the same byte for byte.
+        twins = [plan]
+        number = 0
+        while len(twins) < 3:
+            number += 1
+            other = deterministic_id("twin", number)
+            if zlib.crc32(other.encode()) % 1024 == zlib.crc32(plan.id.encode()) % 1024 and tip_account(
+                other
+            ) == tip_account(plan.id):
+                twins.append(plan.replace(id=other))
+        ready = [await venue.prepare(twin) for twin in twins]
+        signatures = {one.trace.signature for one in ready if isinstance(one, Prepared)}
+        assert len(signatures) == 3
+
+
+async def test_without_simulation(stage_without: LandingStage) -> None:
+    stage = stage_without
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        prepared, landing = await stage.submitted(venue, stage.plan(cheap, dear))
+        assert (prepared.trace.simulated_ns, prepared.trace.simulated_amount_out) == (0, 0)
+        found = await stage.until(landing)
+        assert isinstance(found, Filled)
+        # The next time its own units are known.
+        again, _ = await stage.submitted(venue, stage.plan(*await stage.gap(), 2))
+        assert again.trace.signature
+
+
+@pytest.mark.parametrize("stage_with", [{"route": "rpc"}, {"route": "both"}], indirect=True)
+async def test_by_rpc(stage_with: LandingStage) -> None:
+    stage = stage_with
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        plan = stage.plan(cheap, dear)
+        before = stage.wealth()
+        _, landing = await stage.submitted(venue, plan)
+        found = await stage.until(landing)
+        assert isinstance(found, Filled)
+        assert found.costs.tip == (0 if stage.settings.route == "rpc" else plan.tip)
+        assert stage.wealth() - before == found.amount_out - plan.amount_in - found.costs.lamports
+
+
+@pytest.mark.parametrize("stage_with", [{"route": "rpc"}], indirect=True)
+async def test_a_transaction_that_fails_on_chain_pays_its_fee(stage_with: LandingStage) -> None:
+    stage = stage_with
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        plan = stage.plan(cheap, dear)
+        before = stage.wealth()
+        # Somebody who offers more for his place in the block takes what was there.
+        stage.swap(cheap, SOL_MINT, 60 * 10**9, price=5_000_000)
+        _, landing = await stage.submitted(venue, plan)
+        found = await stage.until(landing)
+        assert isinstance(found, Reverted), found
+        assert (found.leg, found.costs.tip) == (0, 0)
+        assert found.cause.startswith("Whirlpool: the pool gives less than the minimum")
+        assert stage.wealth() - before == -found.costs.lamports
+        assert found.costs.lamports >= 5_000
