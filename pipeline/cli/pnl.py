@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.cli import settings
+from pipeline.cli.books import SOL_DECIMALS, USD_DECIMALS, exact, opened_books, sink_to, timestamp
+from pipeline.cli.held import held_json, print_held
 from pipeline.cli.output import JsonOption, print_json, print_line, print_table
+from pipeline.cli.tax import tax
 from pipeline.errors import UsageFailure
-from pipeline.ledger.queries import Reader, Report, open_report
-
-SOL_DECIMALS = 9
-USD_DECIMALS = 6
+from pipeline.ledger.figures import By, breakdown, causes, ratios
+from pipeline.ledger.queries import Report
+from pipeline.ledger.trades import Trade
 
 # Column of the export -> what stands in it. Documented in docs/accounting.md; a test holds the two together.
 COLUMNS: dict[str, str] = {
     "sequence": "sequence of the result in the stream EXECUTED",
     "finished": "when the outcome was known, ISO 8601, UTC, nanoseconds",
     "slot": "market slot it landed or ended in",
-    "status": "FILLED, REVERTED, EXPIRED, REFUSED_BY_GATE, DROPPED or ABANDONED",
+    "status": "what became of the plan, or CORRECTION: then amounts are differences to what was booked before",
+    "proof": "what the final chain says: none, pending, proved, corrected or lost",
     "mode": "PAPER, LOCALNET or LIVE",
     "pair": "the cycle's token and the other one",
     "token": "symbol of the cycle's token; the amounts down to expected_profit are in it",
@@ -45,7 +46,9 @@ COLUMNS: dict[str, str] = {
     "sol_price_usd": "USD per SOL at the fill; empty without a price",
     "equity_sol": "net_sol of everything booked up to and with this one",
     "pools": "addresses of the pools, in order, separated by spaces",
-    "result_id": "id of the execution result",
+    "wallet": "address of the wallet that signed, or empty",
+    "signature": "signature of the transaction, or empty",
+    "result_id": "id of the execution result, or of the correction",
     "plan_id": "id of its plan",
     "opportunity_id": "id of the opportunity: the correlation id of every message about it",
     "detail": "why it was not filled, or empty",
@@ -61,6 +64,10 @@ def pnl(
     discard: Annotated[
         bool, typer.Option("--discard-older", help="With --rebuild: even where the stream no longer holds everything.")
     ] = False,
+    by: Annotated[By | None, typer.Option("--by", help="Break down by pair, venue or hour (UTC).")] = None,
+    reconcile: Annotated[
+        bool, typer.Option("--reconcile", help="Show how the books stand against the chain, and nothing else.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show profit and loss.
@@ -73,12 +80,24 @@ def pnl(
     if rebuild:
         # Booking needs the token list, which belongs to the auditor: loaded by name, like a worker.
         asyncio.run(import_module("workers.auditor.rebuild").rebuild(config, discard_older=discard))
-    with _books(config.database_url) as reader:
-        found = reader.report()
+    with opened_books(config.database_url) as reader:
+        names = reader.tokens()
+        held = reader.reconciliations()
+        document = {} if reconcile else report_json(reader.report(), reader.all_trades(), by)
     if as_json:
-        print_json(report_json(found))
+        print_json(held_json(held, names) if reconcile else document | {"reconciliation": held_json(held, names)})
+    elif reconcile:
+        print_held(held, names)
+    elif by is not None:
+        _print_rows(by.title(), by, document["by"], names)
     else:
-        _print(found)
+        _print(document, names)
+        if held:
+            print_line("")
+            print_held(held, names)
+
+
+trades.command("tax")(tax)
 
 
 @trades.command("list")
@@ -87,7 +106,7 @@ def list_trades(
     as_json: JsonOption = False,
 ) -> None:
     """List the newest booked trades, newest last."""
-    with _books(settings.config().database_url) as reader:
+    with opened_books(settings.config().database_url) as reader:
         rows = [trade_row(row) for row in reader.trades(newest=limit)]
     if as_json:
         print_json(rows)
@@ -108,7 +127,7 @@ def export(
         raise UsageFailure("choose one format", "pipeline trades export --csv, or --json (one object a line)")
     import json
 
-    with _books(settings.config().database_url) as reader, _sink(out) as sink:
+    with opened_books(settings.config().database_url) as reader, sink_to(out) as sink:
         count = 0
         writer = csv.DictWriter(sink, list(COLUMNS), lineterminator="\n")
         if as_csv:
@@ -123,10 +142,10 @@ def export(
         print_line(f"{count} trades written to {out}")
 
 
-def report_json(found: Report) -> dict[str, Any]:
+def report_json(found: Report, trades: list[Trade], by: By | None) -> dict[str, Any]:
     """Return the report for machines: integers in base units, and the ratios that the tables show."""
     books = found.books
-    return {
+    document = {
         "totals": {
             **books,
             "drawdown_lamports": books["peak_lamports"] - books["net_lamports"],
@@ -137,11 +156,17 @@ def report_json(found: Report) -> dict[str, Any]:
             "fees_lamports": sum(row["fees_lamports"] for row in found.tokens),
             "tips_lamports": sum(row["tips_lamports"] for row in found.tokens),
         },
+        "ratios": asdict(ratios(trades)),
         "tokens": [row | _ratios(row) for row in found.tokens],
         "pairs": [row | _ratios(row) for row in found.pairs],
+        "causes": causes(trades),
         "statuses": found.statuses,
         "positions": found.positions,
     }
+    if by is not None:
+        rows = breakdown(trades, by, lambda trade: str(trade.row["pair"]))
+        document["by"] = [row | _ratios(row) for row in rows]
+    return document
 
 
 def trade_row(row: dict[str, Any]) -> dict[str, str]:
@@ -160,6 +185,7 @@ def trade_row(row: dict[str, Any]) -> dict[str, str]:
         "finished": timestamp(row["finished_ns"]),
         "slot": str(row["slot"]),
         "status": row["status"],
+        "proof": row["proof"],
         "mode": row["mode"],
         "pair": row["pair"],
         "token": row["symbol"],
@@ -177,6 +203,8 @@ def trade_row(row: dict[str, Any]) -> dict[str, str]:
         "sol_price_usd": exact(price, USD_DECIMALS),
         "equity_sol": sol("equity_lamports"),
         "pools": (row["pools"] or "").replace(",", " "),
+        "wallet": row["wallet"],
+        "signature": row["signature"],
         "result_id": row["id"],
         "plan_id": row["plan_id"],
         "opportunity_id": row["opportunity_id"],
@@ -184,44 +212,6 @@ def trade_row(row: dict[str, Any]) -> dict[str, str]:
     }
     assert values.keys() == COLUMNS.keys()
     return values
-
-
-def exact(amount: int | None, decimals: int) -> str:
-    """Return an integer amount as a decimal number with all its places; empty for None."""
-    if amount is None:
-        return ""
-    sign, digits = ("-" if amount < 0 else ""), str(abs(amount)).rjust(decimals + 1, "0")
-    return f"{sign}{digits[:-decimals]}.{digits[-decimals:]}" if decimals else f"{sign}{digits}"
-
-
-def timestamp(ns: int) -> str:
-    """Return a wall-clock time with its nanoseconds; empty where it cannot be a time."""
-    seconds, rest = divmod(ns, 1_000_000_000)
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-    except (OverflowError, ValueError, OSError):
-        return ""
-
-
-@contextmanager
-def _books(url: str) -> Iterator[Reader]:
-    reader = open_report(url)
-    try:
-        yield reader
-    finally:
-        reader.close()
-
-
-@contextmanager
-def _sink(out: Path | None) -> Iterator[TextIO]:
-    if out is None:
-        yield sys.stdout
-        return
-    try:
-        with out.open("w", encoding="utf-8", newline="") as file:
-            yield file
-    except OSError as error:
-        raise UsageFailure(f"cannot write {out}: {error.strerror}", "name a file in a directory that exists") from None
 
 
 def _ratios(row: dict[str, Any]) -> dict[str, float | int | None]:
@@ -237,10 +227,9 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
-def _print(found: Report) -> None:
-    totals = report_json(found)["totals"]
+def _print(document: dict[str, Any], names: Mapping[str, tuple[str, int]]) -> None:
+    totals, risk = document["totals"], document["ratios"]
     share = _percent(totals["max_drawdown_lamports"], totals["starting_capital_lamports"])
-    drawdown = f"{exact(totals['max_drawdown_lamports'], SOL_DECIMALS)} ({share} of capital)"
     print_table(
         "Profit and loss",
         ("", "value"),
@@ -252,19 +241,43 @@ def _print(found: Report) -> None:
             ("executions", totals["executions"]),
             ("filled", totals["filled"]),
             ("won", f"{totals['wins']} ({_percent(totals['wins'], totals['filled'])})"),
-            ("largest drawdown, SOL", drawdown),
+            ("largest drawdown, SOL", f"{exact(totals['max_drawdown_lamports'], SOL_DECIMALS)} ({share} of capital)"),
             ("present drawdown, SOL", exact(totals["drawdown_lamports"], SOL_DECIMALS)),
+            (f"Sharpe, Sortino per trade ({risk['trades']})", _both(risk, "trade")),
+            (f"Sharpe, Sortino per hour, annualised ({risk['hours']})", _both(risk, "hour")),
             ("booked without a price", totals["unvalued"]),
-            ("booked up to", f"EXECUTED {found.positions.get('EXECUTED', 0)}"),
+            ("booked up to", f"EXECUTED {document['positions'].get('EXECUTED', 0)}"),
         ],
         right=("value",),
     )
-    columns = ("executions", "filled", "won", "gross", "cost", "net", "expected", "average net", "net SOL", "net USD")
-    for title, first, rows in (("Tokens", "symbol", found.tokens), ("Pairs", "pair", found.pairs)):
+    for title, first in (("Tokens", "symbol"), ("Pairs", "pair")):
         print_line("")
-        print_table(title, (first, *columns), [(row[first], *_cells(row)) for row in rows], right=columns)
+        _print_rows(title, first, document[title.lower()], names)
     print_line("")
-    print_table("Outcomes", ("status", "executions"), list(found.statuses.items()), right=("executions",))
+    differing = []
+    for row in document["causes"]:
+        symbol, decimals = names.get(row["token"], (row["token"], 0))
+        differing.append((symbol, row["cause"], row["trades"], exact(row["difference"], decimals)))
+    columns = ("token", "cause", "trades", "difference")
+    print_table("Realised less expected, by cause", columns, differing, right=columns[2:])
+    print_line("")
+    print_table("Outcomes", ("status", "executions"), list(document["statuses"].items()), right=("executions",))
+
+
+def _print_rows(title: str, first: str, rows: Sequence[dict[str, Any]], names: Mapping[str, tuple[str, int]]) -> None:
+    columns = ("executions", "filled", "won", "gross", "cost", "net", "expected", "average net", "net SOL", "net USD")
+    shown = []
+    for row in rows:
+        symbol, decimals = names.get(row["token"], (row["token"], 0))
+        of_token = () if first in ("symbol", "pair") else (symbol,)
+        shown.append((row[first], *of_token, *_cells(row | {"decimals": decimals})))
+    heads = (first,) if first in ("symbol", "pair") else (first, "token")
+    print_table(title, (*heads, *columns), shown, right=columns)
+
+
+def _both(risk: dict[str, Any], period: str) -> str:
+    found = [risk[f"{name}_per_{period}"] for name in ("sharpe", "sortino")]
+    return ", ".join("-" if one is None else f"{one:.2f}" for one in found)
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:

@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Engine, Select, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, Select, func, literal, select
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.ledger.chain_models import SOL, ChainAccount, ChainBook, ChainMovement, ChainTotal, ChainTransaction
+from pipeline.ledger.chain_values import Held
 from pipeline.ledger.engine import LedgerError, first_line, open_engine
-from pipeline.ledger.models import LAYOUT, Books, Execution, Plan, Position, Token, Total
+from pipeline.ledger.lots import Transfer
+from pipeline.ledger.models import LAYOUT, Books, Execution, ExecutionFill, Plan, Position, Token, Total
+from pipeline.ledger.settlement import newest_chain
+from pipeline.ledger.trades import Trade, trades_of
 
 _OTHER = func.coalesce(Execution.other_token, Plan.other_token)
 
@@ -44,7 +49,10 @@ class Reader:
             raise LedgerError(f"cannot read the books: {first_line(error)}", "check auditor.database_url") from None
         if layout != LAYOUT:
             self._engine.dispose()
-            raise LedgerError(f"the books have layout {layout}, this version reads {LAYOUT}")
+            raise LedgerError(
+                f"the books have layout {layout}, this version reads {LAYOUT}",
+                "make them anew: `pipeline pnl --rebuild`",
+            )
 
     def close(self) -> None:
         """Close every connection."""
@@ -68,6 +76,58 @@ class Reader:
             statuses=dict(sorted(statuses.items())),
         )
 
+    def all_trades(self) -> list[Trade]:
+        """Return every trade as it stands in the end, corrections taken in, in stream order."""
+        plan = [
+            getattr(Plan, name).label(f"plan_{name}") for name in ("amount_in", "expected_amount_out", "tip", "cost")
+        ]
+        query = (
+            select(*Execution.__table__.columns, _OTHER.label("other"), Plan.legs, *plan)
+            .select_from(Execution)
+            .outerjoin(Plan, Plan.id == Execution.plan_id)
+            .order_by(Execution.sequence, Execution.corrects.is_not(None), Execution.id)
+        )
+        with self._engine.begin() as connection:
+            fills: dict[str, list[Mapping[str, Any]]] = {}
+            ordered = select(ExecutionFill).order_by(ExecutionFill.execution_id, ExecutionFill.position)
+            for row in connection.execute(ordered).mappings():
+                fills.setdefault(row["execution_id"], []).append({str(key): value for key, value in row.items()})
+            names = {row["mint"]: row for row in connection.execute(select(Token)).mappings()}
+            rows = [_named(row, names) for row in connection.execute(query).mappings()]
+        return list(trades_of(rows, fills))
+
+    def tokens(self) -> dict[str, tuple[str, int]]:
+        """Return symbol and decimals by mint."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(Token)).mappings()
+            return {row["mint"]: (row["symbol"], row["decimals"]) for row in rows}
+
+    def reconciliations(self) -> list[Held]:
+        """Return how the books stood against the chain that is followed, at the last look; none where none was read."""
+        with self._engine.begin() as connection:
+            chain = newest_chain(connection)
+            if chain is None:
+                return []
+            of_it = (ChainTotal.chain == chain["number"]) & (ChainTotal.slot >= 0)
+            rows = connection.execute(select(ChainTotal).where(of_it).order_by(ChainTotal.token)).mappings()
+            names = [name for name in Held.__slots__ if name != "genesis"]
+            return [Held(**{name: row[name] for name in names}, genesis=chain["genesis"]) for row in rows]
+
+    def transfers(self) -> list[Transfer]:
+        """Return openings, deposits, withdrawals and upkeep of every chain, in order."""
+        found: list[Transfer] = []
+        with self._engine.begin() as connection:
+            for chain in connection.execute(select(ChainBook).order_by(ChainBook.number)).mappings():
+                found += _openings(connection, chain) + _moves(connection, chain["number"])
+        return found
+
+    def chains_of(self) -> dict[str, tuple[int, int, int]]:
+        """Return (chain, slot, position) by signature: where each final transaction stands in the order of things."""
+        with self._engine.begin() as connection:
+            columns = (ChainTransaction.chain, ChainTransaction.slot, ChainTransaction.position)
+            rows = connection.execute(select(ChainTransaction.signature, *columns))
+            return {row.signature: (row.chain, row.slot, row.position) for row in rows}
+
     def trades(self, *, newest: int | None = None) -> Iterator[dict[str, Any]]:
         """Yield booked executions in stream order, in base units, with `symbol`, `decimals`, `pair` and `pools`."""
         query = (
@@ -88,6 +148,42 @@ class Reader:
 def open_report(url: str) -> Reader:
     """Open the books for reading."""
     return Reader(url)
+
+
+def _openings(connection: Connection, chain: Mapping[Any, Any]) -> list[Transfer]:
+    held: dict[str, int] = {}
+    for row in connection.execute(select(ChainAccount).where(ChainAccount.chain == chain["number"])).mappings():
+        held[SOL] = held.get(SOL, 0) + row["opening_lamports"]
+        if row["mint"] not in ("", SOL):
+            held[row["mint"]] = held.get(row["mint"], 0) + row["opening_amount"]
+    order = chain["number"], chain["begin_slot"], -1
+    return [
+        Transfer("opening", order, token, amount, chain["begun_ns"], "")
+        for token, amount in sorted(held.items())
+        if amount
+    ]
+
+
+def _moves(connection: Connection, number: int) -> list[Transfer]:
+    query = (
+        select(ChainTransaction, ChainMovement.token, ChainMovement.moved, ChainMovement.upkeep)
+        .join(
+            ChainMovement,
+            (ChainMovement.chain == ChainTransaction.chain) & (ChainMovement.signature == ChainTransaction.signature),
+        )
+        .where(ChainTransaction.chain == number)
+        .order_by(ChainTransaction.slot, ChainTransaction.position, ChainMovement.token)
+    )
+    found: list[Transfer] = []
+    for one, token, moved, upkeep in connection.execute(query):
+        order = number, one.slot, one.position
+        when = one.block_time * 1_000_000_000
+        if moved:
+            event = "deposit" if moved > 0 else "withdrawal"
+            found.append(Transfer(event, order, token, moved, when, one.signature))
+        if upkeep:
+            found.append(Transfer("upkeep", order, token, upkeep, when, one.signature))
+    return found
 
 
 _ZERO = literal(0, BigInteger)
