@@ -180,7 +180,7 @@ async def run_demo(
     )
     if run.facts is not None:
         run.facts.disturbed |= {found.signature for found in run.tally.results.values() if disturbed(found)}
-        run.checks += proof_checks(run.tally, run.facts)
+        run.checks += proof_checks(run.tally, run.facts, lockstep=config.market.lockstep)
     return run
 
 

@@ -140,6 +140,14 @@ def test_an_undisturbed_cycle_that_came_out_otherwise(changes: dict[str, int]) -
     assert held(tally, facts)[2] is True
 
 
+@pytest.mark.parametrize(("predicted", "exactly", "loosely"), [(0, True, True), (-1, False, True), (1, False, False)])
+def test_a_careful_prediction_may_be_passed_without_lockstep(predicted: int, exactly: bool, loosely: bool) -> None:
+    tally, facts = a_run()
+    tally.plans["p1"] = ExecutionPlan(id="p1", expected_amount_out=1_500_000 + predicted)
+    assert proof_checks(tally, facts)[2].held is exactly
+    assert proof_checks(tally, facts, lockstep=False)[2].held is loosely
+
+
 def entry(signature: str, slot: int, *, failed: bool = False) -> dict[str, Any]:
     return {"signature": signature, "slot": slot, "err": {"InstructionError": [0, "x"]} if failed else None}
 
