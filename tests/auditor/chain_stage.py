@@ -95,6 +95,7 @@ class ChainStage:
     ledger: Ledger
     config: Config
     rpc: RpcPool
+    url: str
     bus: FakeBus = field(default_factory=FakeBus)
     sequence: int = 0
 
@@ -378,7 +379,7 @@ async def chain_stage(tmp_path: Any, ledger: Ledger, **settings: object) -> Asyn
     stage = None
     try:
         async with Endpoints(config).open((url,)) as pool:
-            stage = ChainStage(world, node, ledger, config, pool)
+            stage = ChainStage(world, node, ledger, config, pool, url)
             yield stage
     finally:
         await (stage.node if stage is not None else node).stop()
