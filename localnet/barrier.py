@@ -156,8 +156,12 @@ class ChainBarrier(Barrier):
     def waiting(self) -> Waiting:
         """Return what the present slot still waits for."""
         missing = Barrier.waiting(self)
-        ended = tuple(plan for plan, transaction in self._under_way.items() if self.ended(*transaction))
-        return replace(missing, results=missing.results + ended)
+        return replace(missing, results=missing.results + self.due)
+
+    @property
+    def due(self) -> tuple[str, ...]:
+        """Return the plans whose transactions ended by now, as far as the chain knows, and that have no result."""
+        return tuple(plan for plan, transaction in self._under_way.items() if self.ended(*transaction))
 
     @property
     def busy(self) -> bool:

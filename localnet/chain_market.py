@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections import Counter
@@ -20,7 +21,7 @@ from pipeline.config import Config
 from pipeline.context import WorkerContext
 from pipeline.errors import BadData, Refused
 from pipeline.ids import deterministic_id
-from pipeline.messages import Anomaly, Severity, SlotUpdate
+from pipeline.messages import Anomaly, ExecutionResult, ExecutionSubmitted, Message, Severity, SlotUpdate
 from pipeline.sections.rpc import LocalnetSection
 
 RUN_FILE = "localnet"
@@ -29,6 +30,8 @@ EMPTY_SLOTS = 40
 """Slots after the last outcome, so that everything becomes final."""
 MOST_CLOSING_SLOTS = 250
 """Slots in which a closed market waits for outcomes: a blockhash has run out long before."""
+ARRIVAL_S, ARRIVAL_LOOKS = 0.05, 50
+"""What was said to be sent is on this host and arrives at once; so long it is waited for, in case a fault has it."""
 _DEPTHS = {"processed": 0, "confirmed": 1, "finalized": 2}
 
 
@@ -44,7 +47,8 @@ class ChainMarket(Market):
         Raises:
             BadData: where the pools should be recorded ones: they are on no chain.
         """
-        super().__init__(context, ChainBarrier(ended=self._ended))
+        self.transactions = ChainBarrier(ended=self._ended)
+        super().__init__(context, self.transactions)
         if self.settings.source != "offline":
             raise BadData(
                 'recorded pools are on no chain: market.source must be "offline" in mode "localnet"',
@@ -56,6 +60,7 @@ class ChainMarket(Market):
         # By both ways at once, a bundle that failed says nothing: the transaction may land by itself.
         self._bundles_decide = context.config.executor.route == "bundle"
         self._seen_landed: set[str] = set()
+        self._said_to_be_sent: set[str] = set()
         self._closed_slots = 0
         self._quiet_slots = 0
 
@@ -108,6 +113,39 @@ class ChainMarket(Market):
         run_files.write(self.context.config, run_files.RunFile(RUN_FILE, os.getpid(), wall_ns(), urls[0], ready=True))
         self.context.log.info("the offline chain's services", addresses=urls)
 
+    def on_message(self, message: Message, delivery: object) -> None:
+        """Take note of what the lockstep waits for."""
+        if isinstance(message, ExecutionSubmitted):
+            self._said_to_be_sent.add(message.signature)
+        elif isinstance(message, ExecutionResult):
+            self._seen_landed.discard(message.signature)
+        super().on_message(message, delivery)
+
+    async def settle(self) -> None:
+        """Wait until the workers have settled the slot and what they sent for the next one is here."""
+        await super().settle()
+        if self.waits:
+            # The word of it may be faster than the transaction, which takes another way.
+            for _ in range(ARRIVAL_LOOKS):
+                if not any(map(self._absent, self._said_to_be_sent)):
+                    break
+                await asyncio.sleep(ARRIVAL_S / ARRIVAL_LOOKS)
+        self._said_to_be_sent.clear()
+
+    async def _results_first(self) -> None:
+        """Have the results of what the block decided before the planner hears of the block.
+
+        The executor asks the chain and needs no word of ours. Who was told of both at once would find them in one order
+        or the other.
+        """
+        if not self.waits:
+            return
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self.settings.barrier_timeout_s
+        while self.transactions.due and not self.over and loop.time() < ends:
+            if not await self._listen():
+                await self._look_again()
+
     @property
     def finished(self) -> bool:
         """Tell whether the market is closed, nothing is under way any more, and all that happened is final."""
@@ -120,7 +158,7 @@ class ChainMarket(Market):
         """Tell whether slots need not take their time: those of a closed market that its workers settle."""
         return self.world.closing and self.waits
 
-    def _happened(self, advance: Advance) -> None:
+    async def _happened(self, advance: Advance) -> None:
         if self.world.closing:
             self._closed_slots += 1
             self._quiet_slots = 0 if self.barrier.busy and self.publishes else self._quiet_slots + 1
@@ -142,6 +180,7 @@ class ChainMarket(Market):
                     detail=difference,
                 )
             )
+        await self._results_first()
 
     def _ended(self, signature: str, last_valid_block_height: int) -> bool:
         """Tell whether the chain knows by now how one of our transactions ended, so that its result is due."""
@@ -155,9 +194,22 @@ class ChainMarket(Market):
             return True
         if not self._bundles_decide or signature in self._seen_landed:
             return False
-        # A bundle of one transaction goes by the hash of its signature.
-        bundle = chain.bundle(hashlib.sha256(signature.encode()).hexdigest())
+        bundle = chain.bundle(_bundle_id(signature))
         return bundle is not None and bundle.state == "Failed"
+
+    def _absent(self, signature: str) -> bool:
+        """Tell whether the chain has not seen a transaction, by whichever way."""
+        chain = self.world.chain
+        return (
+            chain.bundle(_bundle_id(signature)) is None
+            and not chain.queued(signature)
+            and chain.status(signature, history=True) is None
+        )
+
+
+def _bundle_id(signature: str) -> str:
+    """Return the id of the bundle that holds this transaction and no other."""
+    return hashlib.sha256(signature.encode()).hexdigest()
 
 
 def chain_terms(config: Config, *, first_slot: int = FIRST_SLOT, traders: bool = True) -> ChainTerms:

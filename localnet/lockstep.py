@@ -115,8 +115,8 @@ class Market(ABC):
         """Close whatever answers."""
 
     @abstractmethod
-    def _happened(self, advance: Advance) -> None:
-        """Tell nodes and logs what a slot brought, before the bus hears of it."""
+    async def _happened(self, advance: Advance) -> None:
+        """Do what must be done between a slot and the word of it on the bus: tell nodes and logs, wait."""
 
     @property
     def finished(self) -> bool:
@@ -208,7 +208,7 @@ class Market(ABC):
         last = traded_enough or self._told_to_close or self.context.stopping.is_set()
         advance = self.world.advance(last=last)
         self.barrier.begin(advance.slot)
-        self._happened(advance)
+        await self._happened(advance)
         if self.publishes:
             await self._publish(advance, everything=everything)
         elif Oracle.changes(advance.slot):
@@ -298,13 +298,18 @@ class Market(ABC):
                 self.context.health.degraded(str(waiting), cause="barrier")
                 await self._look_again()
                 continue
-            self._heard.clear()
-            try:
-                async with asyncio.timeout(CATCH_UP_S):
-                    await self._heard.wait()
-            except TimeoutError:
-                pass
+            await self._listen()
         self.context.health.recovered(cause="barrier")
+
+    async def _listen(self) -> bool:
+        """Wait for the next word of a worker, and not for long; tell whether one came."""
+        self._heard.clear()
+        try:
+            async with asyncio.timeout(CATCH_UP_S):
+                await self._heard.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _look_again(self) -> None:
         try:

@@ -56,7 +56,7 @@ class PaperMarket(Market):
         if self.served is not None:
             await self.served.stop()
 
-    def _happened(self, advance: Advance) -> None:
+    async def _happened(self, advance: Advance) -> None:
         if advance.differing:
             self.context.log.warning(
                 "fills came out otherwise than reported", slot=advance.slot, fills=len(advance.differing)

@@ -128,6 +128,10 @@ class ChainReads:
         """Return what the bundles that landed in the last 150 slots paid, lamports, oldest first."""
         return self._history.tips(self._highest)
 
+    def queued(self, signature: str) -> bool:
+        """Tell whether a transaction that was sent by itself waits for its block."""
+        return signature in self._queue
+
     def bundle(self, id_: str) -> BundleStatus | None:
         """Return what became of a bundle; None where none of this name was sent lately."""
         status = self._book.statuses.get(id_)
