@@ -166,3 +166,16 @@ def test_a_new_quote_core_is_found(tmp_path: Path) -> None:
         assert (found.slot, found.amount_out) == (slot, pool.quote_in(True, 10**9).amount_out)
         tables.close()
         del tables  # the file is free when its writer is gone
+
+
+def test_a_pending_swap_that_would_help_is_not_counted_on(tables: Tables, tmp_path: Path) -> None:
+    pool = write(tables, 10).get(CHEAP)
+    quotes = looking(tmp_path)
+    assert pool is not None
+    plans = OpenPlans()
+    # A plan the other way: after it the same amount fetches more, if it lands first.
+    plans.add("other way", SOL_MINT, 1, [Swap(CHEAP, JITO, 10**11)])
+    found = quotes.quote(LEG, 10**9, plans.pending(CHEAP))
+    assert isinstance(found, LegQuote)
+    assert after(pool, SOL_MINT, [Swap(CHEAP, JITO, 10**11)]).quote_in(True, 10**9).amount_out > found.amount_out
+    assert found.amount_out == pool.quote_in(True, 10**9).amount_out

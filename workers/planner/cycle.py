@@ -36,7 +36,7 @@ class Quotes(Protocol):
     """The newest state of the pools; in the worker, shared memory."""
 
     def quote(self, leg: Leg, amount_in: int, pending: Pending | None) -> LegQuote | NoQuote:
-        """Quote one leg exactly, for the amount that the leg before it gives, after the pending swaps on its pool."""
+        """Quote one leg exactly, for what the leg before it gives, whether or not the pending swaps come first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def requote(
 
     `amount_in` puts in another amount than the opportunity's.
 
-    What open plans will do to the pools counts as done: a gap is not planned for twice.
+    What open plans will do to the pools counts as done where that is worse for us: a gap is not planned for twice.
     """
     amount = given = opportunity.amount_in if amount_in is None else amount_in
     legs: list[tuple[Leg, int, LegQuote]] = []

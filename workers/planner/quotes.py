@@ -65,7 +65,10 @@ class SharedQuotes:
         return Moment(max(table.slot, opportunity.slot), max(table.market_ns, opportunity.found_ns))
 
     def quote(self, leg: Leg, amount_in: int, pending: Pending | None) -> LegQuote | NoQuote:
-        """Quote one leg at the newest state of its pool, after the pending swaps."""
+        """Quote one leg at the newest state of its pool, as it is and after the pending swaps: the worse of both.
+
+        Which of the plans of a slot lands first, and whether the others land at all, is not known.
+        """
         known = self._known(leg.pool)
         if known is None:
             return _MISSING
@@ -76,9 +79,9 @@ class SharedQuotes:
             a_to_b = False
         else:
             return _MISSING
-        pool = known.pool if pending is None else self._after(leg.pool, known, pending)
+        pools = [known.pool] if pending is None else [known.pool, self._after(leg.pool, known, pending)]
         try:
-            quote = pool.quote_in(a_to_b, amount_in)
+            quote = min((pool.quote_in(a_to_b, amount_in) for pool in pools), key=lambda one: one.amount_out)
         except QuoteError:
             # More than the pool can give, or nothing at all.
             return NoQuote(RefusalReason.AMOUNT_OUT_OF_RANGE, float(amount_in), 0.0)
