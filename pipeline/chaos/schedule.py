@@ -11,8 +11,8 @@ Kind = Literal["fault", "clear", "kill", "halt", "resume"]
 
 FAULTS: Mapping[str, Mapping[str, float]] = {
     # What is sent by RPC meets these two; a bundle that is lost is sent by RPC next.
-    "dropped": {"dropped": 0.5, "bundle_lost": 0.8},
-    "late": {"late": 0.5, "late_slots": 6, "bundle_lost": 0.8},
+    "dropped": {"dropped": 0.7, "bundle_lost": 1.0},
+    "late": {"late": 0.9, "late_slots": 6, "bundle_lost": 1.0},
     "bundle_lost": {"bundle_lost": 0.6},
     "limited": {"limited": 0.3},
     "failed": {"failed": 0.3},
@@ -52,6 +52,15 @@ def schedule(seed: int, seconds: float, faults: Sequence[str] = tuple(FAULTS)) -
     calm = seconds * _CALM_FROM
     steps = [*_windows(draw, calm, list(faults)), *_kills(draw, calm), *_halts(draw, calm)]
     return [*sorted(steps, key=lambda step: (step.at_s, step.kind, step.name)), Step(calm, "clear")]
+
+
+def window_s(steps: Sequence[Step]) -> dict[str, float]:
+    """Return how long each fault of a schedule is on, s."""
+    total: dict[str, float] = {}
+    for step in steps:
+        if step.kind in ("fault", "clear") and step.name:
+            total[step.name] = total.get(step.name, 0.0) + (step.at_s if step.kind == "clear" else -step.at_s)
+    return total
 
 
 def _windows(draw: random.Random, calm: float, faults: list[str]) -> list[Step]:

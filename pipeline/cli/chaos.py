@@ -114,7 +114,7 @@ def _done(driver: Driver) -> dict[str, object]:
     done = driver.done
     return {
         "kills": dict(done.kills),
-        "fault_windows": dict(done.faults),
+        "faults_on_s": {name: round(on_s, 3) for name, on_s in done.faults.items()},
         "faults_happened": done.happened,
         "halts": len(done.halts),
     }

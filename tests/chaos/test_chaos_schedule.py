@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.chaos.drive import Done, chaos_checks
-from pipeline.chaos.schedule import FAULTS, KILLED, Step, schedule
+from pipeline.chaos.schedule import FAULTS, KILLED, Step, schedule, window_s
 from pipeline.messages import ExecutionResult
 
 
@@ -27,6 +27,7 @@ def test_every_fault_has_its_turn_and_ends(seed: int, seconds: float) -> None:
     ended = Counter(step.name for step in steps if step.kind == "clear" and step.name)
     assert begun.keys() == FAULTS.keys()
     assert begun == ended
+    assert all(0 < on_s < seconds for on_s in window_s(steps).values())
     assert {step.name for step in steps if step.kind == "kill"} == set(KILLED)
 
 
@@ -49,7 +50,7 @@ def test_only_the_faults_that_were_asked_for() -> None:
 
 def a_run() -> Done:
     done = Done(halts=[(100, 200)], happened={"fork": 3})
-    done.faults["fork"] = 1
+    done.faults["fork"] = 8.0
     done.kills["executor"] = 1
     return done
 
