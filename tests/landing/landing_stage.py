@@ -33,7 +33,7 @@ from markets.solana.rpc.settings import PoolSettings
 from markets.solana.wallets.keys import KeySigner, offline_keypair
 from markets.solana.wallets.lanes import Lanes, LaneSettings
 from markets.tokens import SOL_MINT, load_registry
-from markets.venue import Landing, NotPrepared, Prepared
+from markets.venue import Landing, NotPrepared, Prepared, Recovery
 from pipeline._core import Pool
 from pipeline.ids import deterministic_id
 from pipeline.messages import ExecutionPlan, Leg, Mode, Protocol
@@ -55,7 +55,7 @@ class LandingStage:
         self.chain = self.world.chain
         self.nodes = [RpcNode(self.chain) for _ in range(nodes)]
         self.publication = Publication("market")
-        self.settings = LandingSettings(**({"rebroadcast_s": 0.05, "slot_s": 0.05} | settings))
+        self.settings = LandingSettings(**({"rebroadcast_s": 0.05} | settings))
         self.halted = False
         self.warnings: list[str] = []
         self.signers = [KeySigner(offline_keypair(SEED, index)) for index in range(wallets)]
@@ -117,6 +117,15 @@ class LandingStage:
         for held in advance.changed:
             self.told.take_pool(self.publication.change(held, 0))
         self.told.take_slot(self._update(len(advance.changed), advance.slot, advance.market_ns))
+
+    def fork(self, slots: int) -> None:
+        """Take back the newest blocks."""
+        self.chain.rollback(slots)
+
+    async def a_linked_recover(self, plan: ExecutionPlan, reference: str) -> Recovery:
+        """Ask once, as a fresh process does."""
+        async with self.linked() as venue:
+            return await venue.recover(plan, reference)
 
     async def steps(self, count: int = 1, pause_s: float = 0.03) -> None:
         """Let slots pass, with time for those who look."""

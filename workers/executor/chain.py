@@ -106,7 +106,6 @@ def landing_settings(config: Config) -> LandingSettings:
         floor_percentile=config.tip.floor_percentile,
         lookup_tables=section.lookup_tables,
         look_s=_FEES_S if live else 0.0,
-        slot_s=0.4 if live else config.market.slot_ms / 1000,
     )
 
 

@@ -122,6 +122,7 @@ class Pusher:
                 elif answers and all(_for_good(one) for one in answers):
                     # No node passed it on. It would fail now, so it is not sent: its bundle may still land.
                     followed.by_rpc = before
+                    followed.exhausted = True
                     self.warn(f"not sent by RPC: {answers[0]}")
                     return
             await self._pause()

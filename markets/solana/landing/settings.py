@@ -28,5 +28,3 @@ class LandingSettings:
     lookup_tables: tuple[str, ...] = ()
     look_s: float = 0.0
     """Least time between two looks at fees and blockhashes; 0: in every slot."""
-    slot_s: float = 0.4
-    """How long a slot takes, where waiting is measured in slots and none is told."""

@@ -44,6 +44,8 @@ class Followed:
     """Bundle that it was sent in; empty where there is none."""
     by_rpc: bool = False
     """True once it may have been sent by RPC: then a failed bundle decides nothing."""
+    exhausted: bool = False
+    """True once no node would pass it on: then a bundle that the engine does not know is lost for good."""
     since_s: float = field(default_factory=time.monotonic)
     seen_ns: int = 0
     """Wall-clock time when it was first seen in a block; 0 while it is in none."""
@@ -134,7 +136,9 @@ class Tracker:
                 if _RANKS[seen.commitment] >= wanted:
                     self._decide(one, "landed")
         for one in followed:
-            if not one.fate.done() and not one.seen_ns and one.bundle_state in ("Failed", "Invalid") and not one.by_rpc:
+            # An engine that does not know a bundle may not know it yet.
+            failed = one.bundle_state == "Failed" or (one.bundle_state == "Invalid" and one.exhausted)
+            if failed and not one.by_rpc and not one.seen_ns:
                 self._decide(one, "bundle_failed")
         await self._look_at_heights([one for one in followed if not one.fate.done() and not one.seen_ns])
 
@@ -172,19 +176,15 @@ class Tracker:
         return found
 
     async def _look_at_bundles(self, followed: Sequence[Followed]) -> None:
-        asked = [one.bundle for one in followed if one.bundle and one.bundle_state in (None, "Pending", "Invalid")]
+        asked = [one.bundle for one in followed if one.bundle and not one.seen_ns and one.bundle_state != "Failed"]
         if self._engine is None or not asked:
             return
         try:
             states = await self._engine.states(asked)
         except RpcError:
             return
-        late_s = time.monotonic() - self._settings.fallback_slots * self._settings.slot_s
         for one in followed:
-            state = states.get(one.bundle)
-            # Just sent, an engine may not know it yet; later, not to know it is to have lost it.
-            if state is not None and (state != "Invalid" or one.since_s < late_s):
-                one.bundle_state = state
+            one.bundle_state = states.get(one.bundle, one.bundle_state)
 
     async def _look_at_heights(self, missing: Sequence[Followed]) -> None:
         due = [one for one in missing if one.last_valid_block_height + FINAL_AFTER < self._height()]
