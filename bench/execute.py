@@ -76,7 +76,6 @@ def _note(name: str, ours: Measured) -> str:
         ("simulated", ours.simulated),
         ("signed and claimed", ours.claimed),
         ("gate passed", ours.gated),
-        ("written", ours.submitted),
         ("read at the other end", ours.arrived),
     )
     shown = ", ".join(f"{what} {median(times):.2f}" for what, times in stations if times)

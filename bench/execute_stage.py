@@ -30,7 +30,7 @@ ENVIRONMENT = {
     "PIPELINE_TELEMETRY__HTTP_PORT_BASE": "0",
     "PIPELINE_TELEMETRY__LOG_LEVEL": "warning",
     "PIPELINE_EXECUTOR__MODE": "localnet",
-    "PIPELINE_MARKET__PACED": "false",
+    "PIPELINE_MARKET__PACED": "true",
     # What is measured is our own way to the block engine, not who wins its auction.
     "PIPELINE_LOCALNET__RIVAL_CHANCE": "0",
     # The recorder stands before the chain's own block engine, which is not limited either.
@@ -49,8 +49,6 @@ class Measured:
     """Empty where nothing is simulated."""
     claimed: list[float]
     gated: list[float]
-    submitted: list[float]
-    """By the executor's own clock reading, just before it writes."""
     arrived: list[float]
     """When the last byte of the bundle was read from the other end of the socket."""
     outcomes: Counter[str]
@@ -145,18 +143,17 @@ class Stage:
         landed = [result for result in sent if result.status is ExecutionStatus.FILLED]
         assert landed, "nothing landed"
         await self._landed([result.signature for result in landed])
-        found = Measured([], [], [], [], [], [], Counter(ExecutionStatus(one.status).name for one in results.values()))
+        found = Measured([], [], [], [], [], Counter(ExecutionStatus(one.status).name for one in results.values()))
         for result in sent:
             at_ns = arrived[result.signature]
             simulated_ns = result.simulated_ns if self._simulate else result.built_ns
             begun = (result.received_ns, result.built_ns, simulated_ns, result.claimed_ns)
-            way = [*begun, result.gated_ns, result.submitted_ns, at_ns]
+            way = [*begun, result.gated_ns, at_ns]
             assert all(one <= other for one, other in pairwise(way)), way
             for station, at in (
                 (found.built, result.built_ns),
                 (found.claimed, result.claimed_ns),
                 (found.gated, result.gated_ns),
-                (found.submitted, result.submitted_ns),
                 (found.arrived, at_ns),
             ):
                 station.append((at - result.received_ns) / 1e6)

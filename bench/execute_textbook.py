@@ -8,6 +8,7 @@ import aiohttp
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, StorageType
 from solders.message import to_bytes_versioned
+from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
@@ -24,8 +25,9 @@ async def textbook(
 ) -> list[float]:
     """Return, for so many cycles, the milliseconds until a bundle's bytes are at the other end of the socket.
 
-    Pools and lookup tables are known beforehand, connections stay open; nothing trades meanwhile, so that a simulation
-    finds no profit and fails in the last leg: the answer comes all the same.
+    Pools and lookup tables are known beforehand, connections stay open. Nothing else runs meanwhile, which is in its
+    favour: the market has closed. So a simulation finds no profit and fails in the last leg; the answer comes all the
+    same.
     """
     from solana.rpc.async_api import AsyncClient
 
@@ -37,6 +39,11 @@ async def textbook(
             for order in bench.orders(-(-count // len(bench.pairs))):
                 at_ns = time.time_ns()
                 blockhash = (await rpc.get_latest_blockhash()).value.blockhash
+                fees = await rpc.get_recent_prioritization_fees([Pubkey.from_string(leg.pool) for leg in order.legs])
+                async with session.get(f"{chain_url}/api/v1/bundles/tip_floor") as response:
+                    floors = await response.json()
+                assert fees.value is not None
+                assert floors
                 message = naive_message(order, bench.accounts, bench.tables, str(blockhash))
                 if simulate:
                     unsigned = VersionedTransaction.populate(message, [Signature.default()])
