@@ -14,6 +14,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -42,6 +43,8 @@ DEFAULT_FILE = Path(__file__).resolve().parent.parent / "config" / "default.toml
 ENV_PREFIX = "PIPELINE_"
 # Variables that steer the program without being configuration keys.
 RESERVED_ENV = frozenset({"PIPELINE_CONFIG", "PIPELINE_CRASH_AT", "PIPELINE_DEBUG"})
+HANDED = "/proc/self/fd/"
+"""Where a secret stands that a supervisor hands to a worker: in memory, under a handle that both have."""
 # What steers the tests.
 _TEST_PREFIX = "PIPELINE_TEST_"
 
@@ -184,9 +187,15 @@ def secrets_of(config: Config) -> dict[str, str]:
 def forget_secrets() -> None:
     """Remove the secrets that were read from this process's environment: what it starts does not inherit them."""
     for name in list(os.environ):
-        found = _find_field(name.removeprefix(ENV_PREFIX).lower().split("__")) if name.startswith(ENV_PREFIX) else None
-        if found is not None and _bare_type(found) is SecretStr:
-            del os.environ[name]
+        if not name.startswith(ENV_PREFIX):
+            continue
+        found = _find_field(name.removesuffix("_FILE").removeprefix(ENV_PREFIX).lower().split("__"))
+        if found is None or _bare_type(found) is not SecretStr:
+            continue
+        handed = os.environ.pop(name)
+        if name.endswith("_FILE") and handed.startswith(HANDED):
+            with suppress(OSError, ValueError):
+                os.close(int(handed.removeprefix(HANDED)))
 
 
 def show_value(value: object) -> str:

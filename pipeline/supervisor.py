@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline import run_files
 from pipeline.bus import Bus
 from pipeline.clock import wall_ns
-from pipeline.config import ENV_PREFIX, RESERVED_ENV, Config, secrets_of, to_toml
+from pipeline.config import ENV_PREFIX, HANDED, RESERVED_ENV, Config, secrets_of, to_toml
 from pipeline.errors import CheckFailed, ExitCode, Failure
 from pipeline.live import EXECUTOR, LIVE_FLAG
 from pipeline.nats_server import EmbeddedNats
@@ -217,27 +217,37 @@ class Supervisor:
             key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX) or key in RESERVED_ENV
         }
         path = run_files.run_directory(self.config) / "config.toml"
-        # Secrets go by environment, not by file.
-        secrets = {
+        return {**kept, "PIPELINE_CONFIG": str(path), **self._environment.get(name, {})}
+
+    def _secrets_for(self, name: str) -> dict[str, str]:
+        """Return the secrets that a worker needs, by the variables that name them."""
+        return {
             key: value
             for key, value in secrets_of(self.config).items()
             if name == EXECUTOR or not key.startswith(_OF_THE_EXECUTOR)
         }
-        return {**kept, "PIPELINE_CONFIG": str(path), **secrets, **self._environment.get(name, {})}
 
     def _spawn(self, worker: Supervised) -> None:
         if worker.log_path.exists() and worker.log_path.stat().st_size > _LOG_BYTES:
             worker.log_path.replace(worker.log_path.with_suffix(".log.1"))
-        with open(worker.log_path, "ab") as log_file:
-            # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, which stops them in order.
-            worker.process = subprocess.Popen(
-                self._command(worker.name),
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=subprocess.STDOUT,
-                env=self._child_environment(worker.name),
-                start_new_session=True,
-            )
+        # Secrets go through memory that has no name: neither a file nor an environment shows them.
+        handles = {f"{key}_FILE": _in_memory(value) for key, value in self._secrets_for(worker.name).items()}
+        paths = {key: f"{HANDED}{handle}" for key, handle in handles.items()}
+        try:
+            with open(worker.log_path, "ab") as log_file:
+                # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, which stops them in order.
+                worker.process = subprocess.Popen(
+                    self._command(worker.name),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log_file,
+                    stderr=subprocess.STDOUT,
+                    env={**paths, **self._child_environment(worker.name)},
+                    pass_fds=tuple(handles.values()),
+                    start_new_session=True,
+                )
+        finally:
+            for handle in handles.values():
+                os.close(handle)
         worker.pid = worker.process.pid
         worker.started_at = time.monotonic()
         worker.restart_at = 0.0
@@ -329,6 +339,14 @@ class Supervisor:
     def _say(self, name: str, state: State, detail: str = "") -> None:
         self._on_event(Event(wall_ns(), name, state, detail))
         self._changed.set()
+
+
+def _in_memory(text: str) -> int:
+    """Return a handle of a file in memory that holds a text; opened again by its handle, it is read from the start."""
+    handle = os.memfd_create("pipeline", os.MFD_CLOEXEC)
+    with open(handle, "w", encoding="utf-8", closefd=False) as file:
+        file.write(text)
+    return handle
 
 
 async def _ended(process: subprocess.Popen[bytes], within_s: float) -> bool:

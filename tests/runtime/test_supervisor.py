@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -189,7 +190,7 @@ async def test_an_external_server_that_is_not_there_is_named(runtime_config: Con
         await supervisor.start()
 
 
-async def test_secrets_do_not_reach_the_run_directory(runtime_config: Config) -> None:
+async def test_secrets_reach_the_workers_through_memory_alone(runtime_config: Config) -> None:
     manager = runtime_config.system_manager.model_copy(
         update={"token": type(runtime_config.system_manager.token)("a-very-secret-token")}
     )
@@ -200,8 +201,11 @@ async def test_secrets_do_not_reach_the_run_directory(runtime_config: Config) ->
         path = config.run_directory / "config.toml"
         assert "a-very-secret-token" not in path.read_text()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        environ = Path(f"/proc/{supervisor.workers['executor'].pid}/environ").read_text()
-        assert "PIPELINE_SYSTEM_MANAGER__TOKEN=a-very-secret-token" in environ
+        process = Path(f"/proc/{supervisor.workers['executor'].pid}")
+        environment = (process / "environ").read_text()
+        assert "a-very-secret-token" not in environment
+        (handed,) = re.findall(r"PIPELINE_SYSTEM_MANAGER__TOKEN_FILE=/proc/self/(fd/\d+)", environment)
+        assert (process / handed).read_text() == "a-very-secret-token"
     finally:
         await supervisor.stop()
 
