@@ -23,7 +23,7 @@ from markets.solana.transactions.cycle import (
 from markets.solana.transactions.tips import TIP_ACCOUNTS
 from markets.solana.transactions.token_accounts import associated_address
 from markets.solana.venues import BadAccount, raydium_amm_v4, spl_stake_pool, whirlpool
-from markets.solana.venues.shape import SYSTEM_PROGRAM, TOKEN_PROGRAM
+from markets.solana.venues.shape import SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, TOKEN_PROGRAM
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.messages import Leg, Protocol
 from tests.transactions.built_cycles import (
@@ -153,6 +153,17 @@ def test_a_deposit_needs_lamports_instead_of_wrapped_sol():
     # What the first leg gives is wrapped, what the stake pool takes is not.
     assert needs_of(order(through, tip=7)) == Needs({USDC_MINT: 150_000_000}, 10**9 + 7)
     assert mints_of(through) == [USDC_MINT, SOL_MINT, jito_mint]
+
+
+def test_a_token_of_the_newer_program_has_its_account_there():
+    first, second = jito("whirlpool"), jito("whirlpool", 1)
+    mint = other_mint(first)
+    known = dict(chain()) | {mint: (TOKEN_2022_PROGRAM, bytes(82))}
+    read = read_back(build_cycle(order(two_legs(first, second)), known, tables(), BLOCKHASH), tables())
+    for swap in read[2:4]:
+        assert associated_address(OWNER, mint, TOKEN_2022_PROGRAM) in swap.accounts
+        assert associated_address(OWNER, mint) not in swap.accounts
+        assert set(swap.accounts[:2]) == {TOKEN_PROGRAM, TOKEN_2022_PROGRAM}
 
 
 def unknown(legs: list[Leg]) -> list[Leg]:
