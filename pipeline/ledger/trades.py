@@ -82,8 +82,8 @@ class Trade:
         row, figures = self.row, self.figures
         difference = figures["net_profit"] - row["expected_profit"]
         if figures["filled"] <= 0:
-            name = "fork" if row["status"] == "FILLED" else _UNTOUCHED.get(row["status"], "unknown")
-            return {name: difference}
+            taken_back = row["status"] in ("FILLED", "REVERTED") and not self.landed
+            return {"fork" if taken_back else _UNTOUCHED.get(row["status"], "unknown"): difference}
         if row.get("plan_cost") is None:
             return {"unknown": difference}
         slippage = figures["gross_profit"] - (row["plan_expected_amount_out"] - row["plan_amount_in"])
