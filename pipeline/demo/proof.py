@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.demo.tally import Check, Tally
-from pipeline.messages import ExecutionResult, ExecutionStatus
+from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus
 
 # Wrapped SOL: the token whose base units are the lamports that fees and tips are paid in.
 SOL = "So11111111111111111111111111111111111111112"
@@ -116,7 +116,8 @@ def _once(tally: Tally, facts: ChainFacts) -> Check:
 
 def _as_predicted(tally: Tally, facts: ChainFacts, *, exactly: bool) -> Check:
     filled = [result for result in tally.results.values() if result.status == ExecutionStatus.FILLED]
-    undisturbed = [result for result in filled if result.signature not in facts.disturbed]
+    crowded = crowded_plans(tally)
+    undisturbed = [one for one in filled if one.signature not in facts.disturbed and one.plan_id not in crowded]
     wrong = []
     for result in undisturbed:
         plan = tally.plans.get(result.plan_id)
@@ -135,6 +136,27 @@ def _as_predicted(tally: Tally, facts: ChainFacts, *, exactly: bool) -> Check:
         not wrong,
         "; ".join([detail, *wrong[:3]]),
     )
+
+
+def crowded_plans(tally: Tally) -> set[str]:
+    """Return the plans made while another plan of ours was open on one of their pools.
+
+    Such a plan counts on the worse of two states: with the other one landed, and without.
+    """
+    ended = {result.plan_id: result.created_ns for result in tally.results.values()}
+    by_pool: defaultdict[str, list[ExecutionPlan]] = defaultdict(list)
+    for plan in tally.plans.values():
+        for leg in plan.legs:
+            by_pool[leg.pool].append(plan)
+    return {
+        plan.id
+        for plans in by_pool.values()
+        for plan in plans
+        for other in plans
+        if other.id != plan.id
+        and other.created_ns <= plan.created_ns
+        and ended.get(other.id, plan.created_ns) >= plan.created_ns
+    }
 
 
 def balances_of(accounts: Iterable[Mapping[str, object]]) -> dict[str, int]:

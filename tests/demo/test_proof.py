@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.demo.chain import moved_before
-from pipeline.demo.proof import SOL, ChainFacts, Landed, proof_checks, proved, traded
+from pipeline.demo.proof import SOL, ChainFacts, Landed, crowded_plans, proof_checks, proved, traded
 from pipeline.demo.tally import Tally
 from pipeline.messages import (
     Anomaly,
@@ -16,6 +16,7 @@ from pipeline.messages import (
     ExecutionStatus,
     ExecutionSubmitted,
     Fill,
+    Leg,
     Reconciliation,
 )
 
@@ -146,6 +147,19 @@ def test_a_careful_prediction_may_be_passed_without_lockstep(predicted: int, exa
     tally.plans["p1"] = ExecutionPlan(id="p1", expected_amount_out=1_500_000 + predicted)
     assert proof_checks(tally, facts)[2].held is exactly
     assert proof_checks(tally, facts, lockstep=False)[2].held is loosely
+
+
+@pytest.mark.parametrize(
+    ("began_ns", "ended_ns", "pool", "crowded"),
+    [(5, 50, "P", True), (5, 9, "P", False), (11, 50, "P", False), (5, 50, "Q", False), (5, None, "P", True)],
+)
+def test_a_plan_behind_another_of_ours(began_ns: int, ended_ns: int | None, pool: str, crowded: bool) -> None:
+    tally = Tally()
+    tally.add(ExecutionPlan(id="p1", created_ns=10, legs=[Leg(pool="P"), Leg(pool="R")]))
+    tally.add(ExecutionPlan(id="p2", created_ns=began_ns, legs=[Leg(pool=pool)]))
+    if ended_ns is not None:
+        tally.add(ExecutionResult(id="r2", plan_id="p2", created_ns=ended_ns))
+    assert ("p1" in crowded_plans(tally)) is crowded
 
 
 def entry(signature: str, slot: int, *, failed: bool = False) -> dict[str, Any]:
