@@ -8,7 +8,7 @@ import pty
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
@@ -204,24 +204,6 @@ def test_without_a_terminal_nobody_is_asked(data: Path) -> None:
 
 
 # On the offline chain
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A chain of its own, with short slots and without traders; its address."""
-    home = tmp_path_factory.mktemp("chain")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PIPELINE_", "XDG_"))}
-    command = [sys.executable, "-m", "pipeline", "localnet", "--port", "0", "--slot-ms", "40", "--no-traders", "--json"]
-    process = subprocess.Popen(
-        [*command, "--set", f"worker.run_dir={home}", "--set", f"worker.data_dir={home}"],
-        stdout=subprocess.PIPE,
-        env={**environment, "HOME": str(home)},
-        text=True,
-    )
-    assert process.stdout is not None
-    yield json.loads(process.stdout.readline())["rpc"]
-    process.terminate()
-    process.communicate(timeout=10)
 
 
 def ask(node: str, method: str, *params: object) -> Any:
