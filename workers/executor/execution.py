@@ -282,9 +282,11 @@ class Execution:
 
     async def _recover(self, plan: ExecutionPlan, claim: Claimed, revision: int, stamps: Stamps) -> bool:
         """Settle the claim of an executor that is gone; return False where it was settled meanwhile."""
-        while isinstance(outcome := await self._venue.recover(plan, claim.reference), Undecided):
+        while not isinstance(outcome := await self._venue.recover(plan, claim.reference), NeverBegun):
             # The one that submitted it may not have come to say so.
             self._tell_submitted(plan, outcome.trace)
+            if not isinstance(outcome, Undecided):
+                break
             await asyncio.sleep(outcome.after_s)
         ending: Ending = Abandoned(self._venue.slot, claim.owner) if isinstance(outcome, NeverBegun) else outcome
         result = self._result(plan, ending, stamps)
