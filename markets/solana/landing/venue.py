@@ -67,8 +67,8 @@ class ChainVenue:
         link_wait_s: float = LINK_WAIT_S,
         draw: random.Random | None = None,
     ) -> None:
-        """`mints` are the tokens that wallets may hold, `allowed` tells whether trading is; `clock` is market time, ns,
-        where it is not the market's own.
+        """`mints` are the tokens that wallets may hold, `allowed` tells whether trading is; `clock` is the wall
+        clock, ns, by which market time goes on between two slots; without one it stands still until the next.
         """
         self.mode = mode
         self.settings = settings
@@ -78,6 +78,7 @@ class ChainVenue:
         self._mints = mints
         self._wall_ns = wall_ns
         self._clock = clock
+        self._told_ns = 0
         self._warn = warn
         self._link_wait_s = link_wait_s
         self._draw = draw or random.Random()
@@ -111,7 +112,10 @@ class ChainVenue:
     @property
     def now_ns(self) -> int:
         """Return market time, ns."""
-        return self._clock() if self._clock is not None else self.market.now_ns
+        if self._clock is None:
+            return self.market.now_ns
+        # The chain's clock and ours differ: only what has passed since it was told is taken from ours.
+        return self.market.now_ns + max(0, self._clock() - self._told_ns)
 
     @property
     def wallets(self) -> tuple[str, ...]:
@@ -127,12 +131,15 @@ class ChainVenue:
         whole = self.market.take_slot(update)
         if whole is None:
             return True
+        self._told_ns = update.created_ns
         self._told_slot()
         return whole
 
     def load(self, states: list[PoolState], update: SlotUpdate | None) -> None:
         """Take over states read from the stream."""
         self.market.load(states, update)
+        if update is not None:
+            self._told_ns = update.created_ns
         self._told_slot()
 
     def give_up(self) -> int:
