@@ -117,7 +117,7 @@ def test_breakdowns_add_up_and_never_mix_tokens() -> None:
         assert sum(row["executions"] for row in rows) == 6
     [row, _] = breakdown(trades, "venue", str)
     assert row["venue"] == "WHIRLPOOL > RAYDIUM_CPMM"
-    assert hour_of(1_790_000_000_000_000_000) == "2026-09-21 13:00"
+    assert hour_of(1_790_000_000_000_000_000) == "2026-09-21 14:00"
     assert hour_of(10**30) == ""
 
 
@@ -145,18 +145,9 @@ def test_a_correction_makes_the_sums_true() -> None:
     for name, total in (("amount_in", 1_985_000), ("amount_out", 1_998_000)):
         assert sum(fill[name] for fill in fills) == total
     assert by_token(case, truth) == {USDC_MINT: 8_000, JITO: 5_000, SOL: -5_600}
-    assert (
-        correct(
-            case,
-            Outcome(
-                True, True, 1_000_000, 1_009_000, 5_000, 100, 400, ((1_000_000, 1_000_000), (1_000_000, 1_009_000))
-            ),
-            value_of,
-            signature="s",
-            clock_ns=0,
-        )
-        is None
-    )
+    booked = ((1_000_000, 1_000_000), (1_000_000, 1_009_000))
+    same = Outcome(True, True, 1_000_000, 1_009_000, 5_000, 100, 400, booked)
+    assert correct(case, same, value_of, signature="s", clock_ns=0) is None
 
 
 def test_a_fill_that_never_was_is_taken_back_whole() -> None:
@@ -252,7 +243,10 @@ def test_disposals_of_a_cycle_and_of_what_the_owner_does() -> None:
 
 def test_trades_from_the_books(ledger: Ledger, url: str) -> None:
     ledger.book_plans([PlanEntry(1, a_plan(1)), PlanEntry(2, a_plan(2))], Span("t", 0, 2))
-    entries = [Entry(1, a_result(1, gross=6_000)), Entry(2, a_result(2, status=ExecutionStatus.EXPIRED))]
+    entries = [
+        Entry(1, a_result(1, gross=6_000, expected_profit=4_500)),
+        Entry(2, a_result(2, status=ExecutionStatus.EXPIRED)),
+    ]
     ledger.book(entries, Span("t", 0, 2), value_of)
     reader = open_report(url)
     try:
