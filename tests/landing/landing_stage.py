@@ -74,7 +74,7 @@ class LandingStage:
             for node in stage.nodes:
                 await node.stop()
 
-    def a_venue(self) -> ChainVenue:
+    def a_venue(self, **more: Any) -> ChainVenue:
         """Return a venue as a fresh process has it."""
         return ChainVenue(
             Mode.LOCALNET,
@@ -86,6 +86,7 @@ class LandingStage:
             wall_ns=time.time_ns,
             warn=self.warnings.append,
             link_wait_s=0.2,
+            **more,
         )
 
     @asynccontextmanager

@@ -185,3 +185,16 @@ async def test_a_transaction_that_fails_on_chain_pays_its_fee(stage_with: Landin
         assert found.cause.startswith("Whirlpool: the pool gives less than the minimum")
         assert stage.wealth() - before == -found.costs.lamports
         assert found.costs.lamports >= 5_000
+
+
+async def test_market_time_on_a_real_chain_goes_on_between_slots(stage: LandingStage) -> None:
+    now = 5_000
+    venue = stage.a_venue(monotonic_ns=lambda: now)
+    stage.told = venue
+    stage.step()
+    told = venue.now_ns
+    assert told == stage.world.market_ns
+    now += 700
+    assert venue.now_ns == told + 700
+    stage.step()
+    assert venue.now_ns == stage.world.market_ns
