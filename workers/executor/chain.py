@@ -74,7 +74,7 @@ async def chain_venue(context: WorkerContext) -> AsyncIterator[ChainVenue]:
         mints=[token.mint for token in load_registry().tokens],
         allowed=lambda: isinstance(context.gate.check(), Allowed),
         wall_ns=context.clock,
-        monotonic_ns=time.monotonic_ns if live else None,
+        clock=context.clock if live else None,
         warn=lambda words: context.log.warning("execution", cause=words),
     )
     context.log.info("wallets", addresses=[signer.address for signer in signers])

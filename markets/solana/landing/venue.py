@@ -62,13 +62,13 @@ class ChainVenue:
         mints: Sequence[str],
         allowed: Callable[[], bool],
         wall_ns: Callable[[], int],
-        monotonic_ns: Callable[[], int] | None = None,
+        clock: Callable[[], int] | None = None,
         warn: Callable[[str], object] = lambda _: None,
         link_wait_s: float = LINK_WAIT_S,
         draw: random.Random | None = None,
     ) -> None:
-        """`mints` are the tokens that wallets may hold, `allowed` tells whether trading is. With `monotonic_ns` market
-        time goes on between slots, as it does on a real chain; without it stands still, as the offline market's does.
+        """`mints` are the tokens that wallets may hold, `allowed` tells whether trading is; `clock` is the wall
+        clock, ns, by which market time goes on between two slots; without one it stands still until the next.
         """
         self.mode = mode
         self.settings = settings
@@ -77,8 +77,7 @@ class ChainVenue:
         self._lanes = lanes
         self._mints = mints
         self._wall_ns = wall_ns
-        self._monotonic_ns = monotonic_ns
-        self._told_ns = 0
+        self._clock = clock
         self._told_ns = 0
         self._warn = warn
         self._link_wait_s = link_wait_s
@@ -149,8 +148,6 @@ class ChainVenue:
 
     def _told_slot(self) -> None:
         """Look at fees and at what is followed as soon as there is a slot: nobody waits for it then."""
-        if self._monotonic_ns is not None:
-            self._told_ns = self._monotonic_ns()
         event, self._next_slot = self._next_slot, asyncio.Event()
         event.set()
         link = self._link
