@@ -132,6 +132,11 @@ class ChainMarket(Market):
                 await asyncio.sleep(ARRIVAL_S / ARRIVAL_LOOKS)
         self._said_to_be_sent.clear()
 
+    def _moves(self, advance: Advance) -> bool:
+        """Tell whether anything is under way in a closed market, or just happened."""
+        block = advance.block
+        return (self.barrier.busy and self.publishes) or (block is not None and bool(block.records or block.forked))
+
     async def _results_first(self) -> None:
         """Have the results of what the block decided before the planner hears of the block.
 
@@ -161,7 +166,7 @@ class ChainMarket(Market):
     async def _happened(self, advance: Advance) -> None:
         if self.world.closing:
             self._closed_slots += 1
-            self._quiet_slots = 0 if self.barrier.busy and self.publishes else self._quiet_slots + 1
+            self._quiet_slots = 0 if self._moves(advance) else self._quiet_slots + 1
         if self.server is not None and advance.block is not None:
             self.server.tell(advance.block)
         if advance.block is not None and advance.block.forked:
