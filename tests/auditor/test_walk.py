@@ -80,9 +80,7 @@ def an_effect(
         priority_fee=fee - 5_000,
         tip=0,
         units=1,
-        lamports={
-            w: sum(one.lamports_after - one.lamports_before for one in owned.values()) for w, owned in held.items()
-        },
+        lamports=gained,
         tokens=tokens,
         accounts=held,
         transfers=(),

@@ -7,6 +7,7 @@ slot as the new position. So the balances and the transactions are of one moment
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -39,6 +40,7 @@ from workers.auditor.walk import Contradiction, Entry, Read, apart, balances, in
 
 _NO_CHAIN_YET_S = 0.25
 _TELL_S = 3.0
+_DISCOVER_S = 10.0
 _ROUNDS = 4
 
 
@@ -85,6 +87,8 @@ class ChainDesk:
         """Signatures that nothing explains yet, and since when (monotonic, s)."""
         self._told: dict[str, Held] = {}
         self._told_at = 0.0
+        self._discovered: dict[str, str] = {}
+        self._discovered_at = -math.inf
 
     async def run(self) -> None:
         """Follow the chain for ever; wait for it where it is not there yet, and find it again where it moved."""
@@ -112,6 +116,7 @@ class ChainDesk:
                     self._context.log.warning("the chain cannot be read; trying again", error=str(error))
                 except ChainMoved:
                     self._told.clear()
+                    reader.begin_anew()
                 await asyncio.sleep(self._settings.walk_s)
         finally:
             keeping.cancel()
@@ -130,7 +135,7 @@ class ChainDesk:
         height = await reader.block_height()
         stored = await self._desk.do(lambda: self._ledger.accounts(position.number))
         tracked = {address: state.wallet for address, state in stored.items()} | {one: one for one in reader.wallets}
-        tracked |= await reader.token_accounts()
+        tracked |= await self._token_accounts(reader)
         for _ in range(_ROUNDS):
             through, reads = await reader.read(tracked, max(position.walked_slot, 0))
             if through <= position.walked_slot:
@@ -158,7 +163,16 @@ class ChainDesk:
             first = await self._desk.do(self._ledger.first_submission_slot)
             begin = min(begin, begin if first is None else first)
         self._told.clear()
+        self._discovered_at = -math.inf
+        reader.begin_anew()
         return await self._desk.do(lambda: self._ledger.begin_chain(genesis, begin))
+
+    async def _token_accounts(self, reader: Reader) -> dict[str, str]:
+        """Return the wallets' token accounts, asked for now and then: what a wallet opens is in its history as well."""
+        if time.monotonic() - self._discovered_at >= _DISCOVER_S:
+            self._discovered = await reader.token_accounts()
+            self._discovered_at = time.monotonic()
+        return self._discovered
 
     async def _walk(self, reader: Reader, look: _Look) -> _Found:
         """Read every transaction up to a slot; token accounts' histories only where they are new or do not add up."""
@@ -219,7 +233,7 @@ class ChainDesk:
         crashpoint("walked")
         for one in walked:
             self._first_seen.pop(one.signature, None)
-        reader.forget(one.signature for one in walked)
+        reader.booked((one.signature for one in walked), through)
         await self._tell(advanced)
 
     def _clear_until(self, walked: Sequence[WalkedTransaction], links: Mapping[str, PlanLink]) -> int | None:

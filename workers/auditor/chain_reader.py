@@ -25,7 +25,7 @@ _SAME_SLOT_TRIES = 5
 class Reader:
     """Reads the final chain for a set of wallets.
 
-    The pool's commitment is `finalized`. Transactions are kept until `forget`: what is final does not change.
+    The pool's commitment is `finalized`. Transactions are kept until they are `booked`: what is final does not change.
     """
 
     def __init__(self, pool: RpcPool, wallets: Sequence[str], instance: Callable[[], str] = str) -> None:
@@ -34,6 +34,10 @@ class Reader:
         self._pool = pool
         self.wallets = frozenset(wallets)
         self._effects: dict[str, Effect] = {}
+        self._newest: dict[str, Entry] = {}
+        """Newest line of each history that was read."""
+        self._until: dict[str, str] = {}
+        """Signature in each history up to which everything is booked: nodes need not tell what is older."""
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def genesis(self) -> str:
@@ -77,14 +81,18 @@ class Reader:
     async def history(self, address: str, *, after: int, through: int) -> list[Entry]:
         """Return an address's final transactions in the slots from `after` (left out) to `through`, newest first."""
         found: list[Entry] = []
-        before = ""
+        before, known = "", self._until.get(address)
         while True:
             options: dict[str, object] = {"limit": _PAGE, "commitment": FINAL, "minContextSlot": through}
             if before:
                 options["before"] = before
+            if known is not None:
+                options["until"] = known
             page = await self._call("getSignaturesForAddress", [address, options], _history)
             found += [entry for entry in page if after < entry.slot <= through]
             if len(page) < _PAGE or page[-1].slot <= after:
+                if found:
+                    self._newest[address] = found[0]
                 return found
             before = page[-1].signature
 
@@ -96,10 +104,19 @@ class Reader:
             self._effects[effect.signature] = effect
         return {entry.signature: self._effects[entry.signature] for entry in wanted}
 
-    def forget(self, signatures: Iterable[str]) -> None:
-        """Drop transactions that are booked."""
+    def booked(self, signatures: Iterable[str], through: int) -> None:
+        """Drop transactions that are booked, which all are up to and with a slot."""
         for signature in signatures:
             self._effects.pop(signature, None)
+        for address, entry in self._newest.items():
+            if entry.slot <= through:
+                self._until[address] = entry.signature
+
+    def begin_anew(self) -> None:
+        """Forget everything: it is another chain, or its books begin somewhere else."""
+        self._effects.clear()
+        self._newest.clear()
+        self._until.clear()
 
     async def _effect(self, entry: Entry) -> Effect:
         options = {"encoding": "json", "commitment": FINAL, "maxSupportedTransactionVersion": 0}
