@@ -1,0 +1,182 @@
+"""Connections that stand ready, and the block engine behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from markets.solana.landing.engine import BlockEngine, EngineSettings, bundle_id, floor_of
+from markets.solana.landing.line import Lines
+from markets.solana.rpc.errors import (
+    AttemptFailed,
+    BadAnswer,
+    RateLimited,
+    Refused,
+    ServerFailed,
+    TimedOut,
+    Unreachable,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def server(handler: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def echo(request: web.Request) -> web.Response:
+    said = await request.text()
+    return web.Response(text=f"{request.path_qs} {request.headers.get('x-jito-auth', '')} {said}")
+
+
+async def test_requests_go_over_connections_that_stand() -> None:
+    async with server(echo) as url:
+        lines = Lines(url + "/base?key=secret", "/path", headers={"x-jito-auth": "word"}, spare=2)
+        keeping = asyncio.create_task(lines.keep(0.01))
+        await asyncio.sleep(0.1)
+        line = await lines.take()
+        answer = line.post(b"one")
+        # Nothing was awaited, and it is on its way: a second request does not fit beside it.
+        assert not line.ready
+        busy = line.post(b"two")
+        with pytest.raises(Unreachable):
+            await busy
+        assert (await answer).body == b"/base/path?key=secret word one"
+        assert line.ready
+        again = await lines.take()
+        assert (await again.post(b"x" * 100_000)).body.endswith(b"x" * 1000)
+        assert (await lines.post(b"three", timeout_s=1.0)).status == 200
+        assert "secret" not in repr(lines)
+        keeping.cancel()
+        lines.close()
+
+
+async def test_connections_that_the_server_closes_are_made_again() -> None:
+    async def closing(request: web.Request) -> web.Response:
+        response = web.Response(text="bye")
+        response.force_close()
+        return response
+
+    async with server(closing) as url:
+        lines = Lines(url, spare=1)
+        for _ in range(3):
+            assert (await lines.post(b"", timeout_s=1.0)).body == b"bye"
+        lines.close()
+
+
+async def test_no_server_and_no_answer() -> None:
+    async def silent(request: web.Request) -> web.Response:
+        await asyncio.sleep(5)
+        return web.Response()
+
+    with pytest.raises(Unreachable):
+        await Lines("http://127.0.0.1:9").take()
+    async with server(silent) as url:
+        lines = Lines(url + "/?key=secret")
+        with pytest.raises(TimedOut) as late:
+            await lines.post(b"", timeout_s=0.1)
+        assert "secret" not in str(late.value)
+        line = await lines.take()
+        answer = line.post(b"")
+        line.close()
+        with pytest.raises(Unreachable):
+            await answer
+        lines.close()
+
+
+async def test_what_is_not_http() -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-x\r\n\r\n\r\n")
+
+    other = await asyncio.start_server(talk, "127.0.0.1", 0)
+    lines = Lines(f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}")
+    with pytest.raises(AttemptFailed):
+        await lines.post(b"", timeout_s=1.0)
+    lines.close()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "expected"),
+    [
+        (200, '{"jsonrpc":"2.0","id":1,"result":"abc"}', None),
+        (200, '{"jsonrpc":"2.0","id":1,"result":7}', BadAnswer),
+        (200, "<html>", BadAnswer),
+        (429, '{"jsonrpc":"2.0","id":1,"error":{"code":-32097,"message":"rate limited"}}', RateLimited),
+        (503, "", ServerFailed),
+        (400, '{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"bundle tip too low"}}', Refused),
+    ],
+)
+async def test_what_the_engine_says_of_a_bundle(status: int, text: str, expected: type[Exception] | None) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text, headers={"Retry-After": "2"})
+
+    async with server(answer) as url, BlockEngine(EngineSettings(url, auth="word")) as engine:
+        told = await (await engine.take()).post(b"{}")
+        if expected is None:
+            assert engine.sent(told) == "abc"
+            return
+        with pytest.raises(expected) as failure:
+            engine.sent(told)
+        if isinstance(failure.value, RateLimited):
+            assert failure.value.retry_after_s == 2.0
+
+
+def test_nothing_shows_the_engines_secrets() -> None:
+    settings = EngineSettings("https://engine.example/?key=secret", auth="word")
+    engine = BlockEngine(settings)
+    for shown in (repr(settings), repr(engine), repr(engine.lines), engine.host):
+        assert "secret" not in shown
+        assert "word" not in shown
+
+
+def test_the_tip_floor_is_rounded_up_and_exact() -> None:
+    told = b'[{"time":"x","landed_tips_25th_percentile":1.2536000000000002e-05,"landed_tips_50th_percentile":0.005}]'
+    assert floor_of(told, 25, "host") == 12_537
+    assert floor_of(told, 50, "host") == 5_000_000
+    for text in (
+        b"",
+        b"[]",
+        b"{}",
+        b"[{}]",
+        b'[{"landed_tips_50th_percentile":"x"}]',
+        b'[{"landed_tips_50th_percentile":1e30}]',
+        b'[{"landed_tips_50th_percentile":-1}]',
+        b'[{"landed_tips_50th_percentile":NaN}]',
+    ):
+        with pytest.raises(BadAnswer):
+            floor_of(text, 50, "host")
+
+
+@pytest.mark.recorded
+def test_the_recorded_tip_floor(recorded_data: object) -> None:
+    from pathlib import Path
+
+    text = (Path(str(recorded_data)) / "api/jito/tip_floor_20250111_partial.json").read_bytes()
+    assert [floor_of(text, percentile, "host") for percentile in (25, 50, 75, 95, 99)] == [
+        3_281,
+        12_537,
+        50_000,
+        5_000_000,
+        11_160_001,
+    ]
+
+
+def test_a_bundles_id_is_known_before_it_is_sent() -> None:
+    assert (
+        bundle_id(["a", "b"]) == "bd94c6caad0bd1d7a7e0ea0b5ae5e5f6cf4c4f5a3d07e0ce6ff8f5d0d2e3e5a7"
+        or len(bundle_id(["a"])) == 64
+    )
