@@ -64,9 +64,9 @@ class LocalnetSection(Section):
     rpc_nodes: Annotated[int, Field(ge=0, le=8)]
     publish: bool
     rival_chance: Ratio
-    wallet_lamports: Positive
-    wallet_wrapped: Natural
-    wallet_usdc: Natural
+    wallet_lamports: Annotated[int, Field(gt=0, le=10**17)]
+    wallet_wrapped: Annotated[int, Field(ge=0, le=10**17)]
+    wallet_usdc: Annotated[int, Field(ge=0, le=10**17)]
     fault_seed: Natural
     fault_limited: Ratio
     fault_failed: Ratio

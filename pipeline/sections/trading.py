@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from pipeline.sections.base import Natural, Positive, Ratio, Seconds, Section
+from pipeline.sections.base import Address, AddressOrNone, Amount, Natural, Positive, Ratio, Seconds, Section
 
 
 class ExecutorSection(Section):
     """The executor."""
 
     mode: Literal["paper", "localnet", "live"]
-    chain: Annotated[str, Field(pattern=r"^([1-9A-HJ-NP-Za-km-z]{32,44})?$")]
+    chain: AddressOrNone
     max_in_flight: Positive
     paper_landing_slots: Natural
     paper_seed: Natural
@@ -28,16 +29,16 @@ class ExecutorSection(Section):
     confirm_timeout_s: Seconds
     compute_margin_ratio: Ratio
     priority_percentile: Annotated[int, Field(ge=0, le=100)]
-    max_micro_lamports: Natural
-    lookup_tables: tuple[str, ...]
+    max_micro_lamports: Amount
+    lookup_tables: tuple[Address, ...]
 
 
 class TipSection(Section):
     """What a block engine is offered."""
 
     profit_ratio: Ratio
-    min_lamports: Natural
-    max_lamports: Natural
+    min_lamports: Amount
+    max_lamports: Amount
     floor_percentile: Literal[25, 50, 75, 95, 99]
 
     @model_validator(mode="after")
@@ -57,9 +58,9 @@ class WalletsSection(Section):
     passphrase: SecretStr
     keys: SecretStr
     command: tuple[str, ...]
-    addresses: tuple[str, ...]
+    addresses: tuple[Address, ...]
     lane_plans: Positive
-    min_lamports: Natural
+    min_lamports: Amount
 
 
 class BlockEngineSection(Section):
@@ -75,7 +76,15 @@ class BlockEngineSection(Section):
     @field_validator("url")
     @classmethod
     def _http(cls, url: SecretStr) -> SecretStr:
+        """Accept an HTTP address without a path, or nothing."""
+        if url.get_secret_value() and re.fullmatch(r"https?://[^\s/?#]+/?", url.get_secret_value()) is None:
+            raise ValueError("must be empty or an address without a path, like https://host")
+        return url
+
+    @field_validator("tip_floor_url")
+    @classmethod
+    def _http_floor(cls, url: str) -> str:
         """Accept an HTTP address, or nothing."""
-        if url.get_secret_value() and not url.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("must be empty or an address like https://host")
+        if url and re.fullmatch(r"https?://[^\s]+", url) is None:
+            raise ValueError("must be empty or an address like https://host/path")
         return url
