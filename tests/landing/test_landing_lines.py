@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -147,25 +148,15 @@ def test_the_tip_floor_is_rounded_up_and_exact() -> None:
     told = b'[{"time":"x","landed_tips_25th_percentile":1.2536000000000002e-05,"landed_tips_50th_percentile":0.005}]'
     assert floor_of(told, 25, "host") == 12_537
     assert floor_of(told, 50, "host") == 5_000_000
-    for text in (
-        b"",
-        b"[]",
-        b"{}",
-        b"[{}]",
-        b'[{"landed_tips_50th_percentile":"x"}]',
-        b'[{"landed_tips_50th_percentile":1e30}]',
-        b'[{"landed_tips_50th_percentile":-1}]',
-        b'[{"landed_tips_50th_percentile":NaN}]',
-    ):
+    field = '[{"landed_tips_50th_percentile":%s}]'
+    for text in ("", "[]", "{}", "[{}]", *(field % value for value in ('"x"', "1e30", "-1", "NaN", "null"))):
         with pytest.raises(BadAnswer):
-            floor_of(text, 50, "host")
+            floor_of(text.encode(), 50, "host")
 
 
 @pytest.mark.recorded
-def test_the_recorded_tip_floor(recorded_data: object) -> None:
-    from pathlib import Path
-
-    text = (Path(str(recorded_data)) / "api/jito/tip_floor_20250111_partial.json").read_bytes()
+def test_the_recorded_tip_floor(recorded_data: Path) -> None:
+    text = (recorded_data / "api/jito/tip_floor_20250111_partial.json").read_bytes()
     assert [floor_of(text, percentile, "host") for percentile in (25, 50, 75, 95, 99)] == [
         3_281,
         12_537,
@@ -176,7 +167,4 @@ def test_the_recorded_tip_floor(recorded_data: object) -> None:
 
 
 def test_a_bundles_id_is_known_before_it_is_sent() -> None:
-    assert (
-        bundle_id(["a", "b"]) == "bd94c6caad0bd1d7a7e0ea0b5ae5e5f6cf4c4f5a3d07e0ce6ff8f5d0d2e3e5a7"
-        or len(bundle_id(["a"])) == 64
-    )
+    assert bundle_id(["a", "b"]) == "1eb7c54d52831bbfe8942af0b1c56b7409523a59ed6ca99c1174fef7eb32c1b5"
