@@ -16,7 +16,7 @@ from markets.venue import Venue
 from pipeline.bus import Bus, Delivery, Stored
 from pipeline.claims import Claims
 from pipeline.context import WorkerContext
-from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionSubmitted, PoolState, SlotUpdate
+from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionSubmitted, Opportunity, PoolState, SlotUpdate
 from pipeline.sections.trading import ExecutorSection
 from workers.executor.chain import chain_venue
 from workers.executor.execution import Execution, Ports
@@ -34,6 +34,12 @@ async def run(context: WorkerContext) -> None:
         await _serve(context, venue, venue)
         return
     async with chain_venue(context) as chain:
+
+        def on_opportunity(opportunity: Opportunity, _delivery: Delivery) -> None:
+            chain.expect(list(dict.fromkeys(leg.pool for leg in opportunity.legs)), opportunity.slot)
+
+        # Its plan is a few milliseconds behind it, time enough to ask what its pools cost.
+        await context.bus.watch("opportunity.found", on_opportunity)
         await _serve(context, chain, chain)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from markets.solana.rpc.accounts import MAX_ACCOUNTS, AccountInfo
@@ -26,15 +27,16 @@ async def read_balances(
     """
     if len(mints) >= MAX_ACCOUNTS:
         raise ValueError(f"at most {MAX_ACCOUNTS - 1} mints are followed, not {len(mints)}")
-    found: dict[str, WalletBalance] = {}
-    for wallet in wallets:
+
+    async def read(wallet: str) -> WalletBalance:
         held = {mint: associated_address(wallet, mint, program) for mint, program in mints.items()}
         told = await rpc.get_accounts([wallet, *held.values()], priority=priority)
         system = told.accounts[wallet]
         amounts = {mint: _amount(told.accounts[address]) for mint, address in held.items()}
         tokens = {mint: amount for mint, amount in amounts.items() if amount is not None}
-        found[wallet] = WalletBalance(told.slot, system.lamports if system is not None else 0, tokens)
-    return found
+        return WalletBalance(told.slot, system.lamports if system is not None else 0, tokens)
+
+    return dict(zip(wallets, await asyncio.gather(*map(read, wallets)), strict=True))
 
 
 def token_program_of(owner: str | None) -> str:

@@ -23,18 +23,24 @@ class PoolAccounts:
         self._market = market
         self._kept: dict[str, tuple[str, bytes]] = {}
         self._absent: set[str] = set()
+        # Pools that lack nothing: what does not move is read once, so they need not be looked through again.
+        self._whole: set[str] = set()
 
     def lacking(self, pools: Sequence[tuple[str, int]]) -> list[str]:
         """Return the accounts of some pools that are neither told by the market nor read yet."""
         found: dict[str, None] = {}
         for pool, protocol in pools:
+            if pool in self._whole:
+                continue
             told = self._market.states.accounts(pool)
             if told is None:
                 continue
-            for needed in self._needed(pool, protocol, told):
-                # What moves is told by the market or does not exist; what does not move is read once.
-                if not needed.moves and needed.address not in told and needed.address not in self._kept:
-                    found[needed.address] = None
+            # What moves is told by the market or does not exist.
+            fixed = [needed.address for needed in self._needed(pool, protocol, told) if not needed.moves]
+            lacking = [address for address in fixed if address not in told and address not in self._kept]
+            found |= dict.fromkeys(lacking)
+            if fixed and not lacking:
+                self._whole.add(pool)
         return [address for address in found if address not in self._absent]
 
     async def read(self, rpc: RpcPool, addresses: Sequence[str]) -> None:

@@ -44,6 +44,7 @@ from pipeline.messages import ExecutionPlan, Mode, PoolState, SlotUpdate
 
 LINK_WAIT_S = 4.0
 """How long a plan waits for a chain that is not there yet."""
+_ASKED_AHEAD = 4
 _LOOK_UPS = 20
 _LOOK_UP_S, _LOOK_UP_MAX_S = 0.02, 1.0
 _ASK_AGAIN_S = 2.0
@@ -101,6 +102,7 @@ class ChainVenue:
         self._balances: asyncio.Task[None] | None = None
         self._following: dict[str, Followed] = {}
         self._background: set[asyncio.Task[object]] = set()
+        self._asked_ahead: set[asyncio.Task[tuple[int, ...] | None]] = set()
 
     # The market
 
@@ -234,6 +236,17 @@ class ChainVenue:
 
     def decided(self, ticket: int) -> None:
         """Do nothing: on a chain plans do not wait for each other."""
+
+    def expect(self, pools: Sequence[str], slot: int) -> None:
+        """Ask ahead what others pay for some pools: a plan over just these may come. Once per slot, as for a plan.
+
+        A few at a time: nodes limit their calls, and plans come first.
+        """
+        link = self._link
+        if link is not None and len(self._asked_ahead) < _ASKED_AHEAD:
+            task = asyncio.create_task(link.fees.samples(max(self.market.slot, slot), pools))
+            self._asked_ahead.add(task)
+            task.add_done_callback(self._asked_ahead.discard)
 
     async def prepare(self, plan: ExecutionPlan) -> Prepared | NotPrepared:
         """Build, simulate and sign the plan's transaction, or say why it ends here. Nothing is sent."""
