@@ -15,6 +15,9 @@ from pipeline.redact import HIDDEN, hide_password
 
 Log = structlog.typing.FilteringBoundLogger
 _SECRET_KEY = re.compile(r"token|password|secret|authorization|credential|private_key|seed_phrase", re.IGNORECASE)
+# These hold several secrets side by side, of which a key may be a JSON array: each is hidden on its own too.
+_SEVERAL = ("RPC__ENDPOINTS", "WALLETS__KEYS")
+_ONE_OF_SEVERAL = re.compile(r"\[[^\]]*\]|[^\s,\[]+")
 # Mints are called tokens here, and are no secret.
 _HARMLESS = frozenset({"token", "token_in", "token_out", "tokens"})
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -25,8 +28,9 @@ def configure(config: Config, *, worker: str, stream: TextIO | None = None) -> L
     out = stream or sys.stdout
     level = _LEVELS[config.telemetry.log_level]
     json_lines = config.telemetry.log_format == "json"
-    # A value may hold several secrets: endpoints, keys. Each of them is hidden on its own too.
-    words = {word for value in secrets_of(config).values() for word in (value, *value.split())}
+    given = secrets_of(config)
+    several = [_ONE_OF_SEVERAL.findall(value) for key, value in given.items() if key.endswith(_SEVERAL)]
+    words = {*given.values(), *(word for found in several for word in found)}
     secrets = tuple(sorted((word for word in words if len(word) >= 6), key=len, reverse=True))
     structlog.configure(
         processors=[
