@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from markets.costs import Costs
-from markets.solana.transactions.tips import tip_account
+from markets.solana.landing.prepare import repriced
+from markets.solana.transactions.cycle import CycleOrder, build_cycle
+from markets.solana.transactions.tips import TIP_ACCOUNTS, tip_account
 from markets.tokens import SOL_MINT
 from markets.venue import Dropped, Filled, Prepared, RefusedBySimulation, RefusedByWallet, Reverted
 from pipeline.ids import deterministic_id
@@ -198,3 +201,21 @@ async def test_market_time_on_a_real_chain_goes_on_between_slots(stage: LandingS
     assert venue.now_ns == 10**18 + 1_000_700
     now = 3_000_000
     assert venue.now_ns == 10**18
+
+
+async def test_a_message_with_another_price_is_the_one_that_would_be_built(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        plan = stage.plan(cheap, dear)
+        link = venue._link
+        assert link is not None
+        accounts = await venue.accounts.of(link.rpc, plan.legs)
+        assert not isinstance(accounts, str)
+        order = CycleOrder(
+            plan.legs, SOL_MINT, plan.amount_in, plan.min_amount_out, stage.wallets[0], 1_400_000, 1, 9, TIP_ACCOUNTS[0]
+        )
+        blockhash = stage.chain.latest_blockhash("processed")[0]
+        simulated = build_cycle(order, accounts, link.tables, blockhash)
+        other = replace(order, compute_limit=77_777, micro_lamports=12_345)
+        assert repriced(simulated, other) == build_cycle(other, accounts, link.tables, blockhash)
+        assert repriced(simulated, other) != simulated

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
+from solders.instruction import CompiledInstruction
 from solders.message import MessageV0, to_bytes_versioned
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
@@ -141,7 +143,8 @@ class Preparer:
     ) -> ChainPrepared:
         plan, link = job.plan, job.link
         trace = Trace(wallet=order.wallet, last_valid_block_height=job.blockhash.last_valid_block_height)
-        units = self._usual_units(plan)
+        units, least = self._usual_units(plan), order.min_amount_out
+        message: MessageV0 | None = None
         if self.settings.simulate:
             message = job.build(order)
             trace = replace(trace, built_ns=link.wall_ns())
@@ -154,7 +157,7 @@ class Preparer:
             reason = f"the simulation gives {given}, under the {least} that cover all costs"
             raise _Refused(RefusedBySimulation(job.slot, reason, trace))
         while True:
-            message = job.build(order)
+            message = job.build(order) if message is None or least != order.min_amount_out else repriced(message, order)
             trace = replace(trace, built_ns=trace.built_ns or link.wall_ns())
             signature = Signature.from_bytes(
                 await self.signers[job.lane.address].sign(bytes(to_bytes_versioned(message)))
@@ -208,7 +211,7 @@ class Preparer:
             min_amount_out=_least(plan, plan.priority_fee, tip),
             wallet="",
             compute_limit=MAX_COMPUTE_UNITS,
-            micro_lamports=0,
+            micro_lamports=1,  # there is a price, and which one it is can be changed afterwards
             tip=tip,
             tip_account=tip_account(plan.id),
         )
@@ -248,6 +251,23 @@ class Preparer:
         self._signatures[signature] = None
         if len(self._signatures) > _REMEMBERED:
             self._signatures.popitem(last=False)
+
+
+def repriced(message: MessageV0, order: CycleOrder) -> MessageV0:
+    """Return a cycle's message with the limit and the price of an order, everything else as it is."""
+    limit, price, *others = message.instructions
+    data = set_compute_unit_limit(order.compute_limit).data, set_compute_unit_price(order.micro_lamports).data
+    changed = [
+        CompiledInstruction(one.program_id_index, bytes(new), bytes(one.accounts))
+        for one, new in zip((limit, price), data, strict=True)
+    ]
+    return MessageV0(
+        message.header,
+        message.account_keys,
+        message.recent_blockhash,
+        [*changed, *others],
+        message.address_table_lookups,
+    )
 
 
 def send_request(raw: bytes) -> bytes:
