@@ -28,6 +28,8 @@ RUN_FILE = "localnet"
 """Names the address of the chain's services in the run directory."""
 EMPTY_SLOTS = 40
 """Slots after the last outcome, so that everything becomes final."""
+SLOTS_AFTER_FORK = 190
+"""Slots after a fork that took transactions, until their blockhashes have run out for good: 150, and 40 as above."""
 MOST_CLOSING_SLOTS = 250
 """Slots in which a closed market waits for outcomes: a blockhash has run out long before."""
 ARRIVAL_S, ARRIVAL_LOOKS = 0.05, 50
@@ -62,6 +64,7 @@ class ChainMarket(Market):
         self._seen_landed: set[str] = set()
         self._said_to_be_sent: set[str] = set()
         self._closed_slots = 0
+        self._forked_in = 0
         self._quiet_slots = 0
 
     async def open(self) -> None:
@@ -156,7 +159,9 @@ class ChainMarket(Market):
         """Tell whether the market is closed, nothing is under way any more, and all that happened is final."""
         if not self.world.closing:
             return False
-        return self._quiet_slots > EMPTY_SLOTS or self._closed_slots > MOST_CLOSING_SLOTS + EMPTY_SLOTS
+        if self._closed_slots > MOST_CLOSING_SLOTS + EMPTY_SLOTS:
+            return True
+        return self._quiet_slots > EMPTY_SLOTS and self.world.slot > self._forked_in + SLOTS_AFTER_FORK
 
     @property
     def hurries(self) -> bool:
@@ -170,6 +175,7 @@ class ChainMarket(Market):
         if self.server is not None and advance.block is not None:
             self.server.tell(advance.block)
         if advance.block is not None and advance.block.forked:
+            self._forked_in = advance.slot
             self.context.log.warning(
                 "a fork took blocks back", slot=advance.slot, transactions=len(advance.block.forked)
             )
