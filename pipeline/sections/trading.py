@@ -58,7 +58,8 @@ class WalletsSection(Section):
     passphrase: SecretStr
     keys: SecretStr
     command: tuple[str, ...]
-    addresses: tuple[Address, ...]
+    # Checked by who opens wallets: a refusal here would repeat the value, and somebody may have put a key in its place.
+    addresses: tuple[str, ...]
     lane_plans: Positive
     min_lamports: Amount
 

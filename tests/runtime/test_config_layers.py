@@ -126,7 +126,6 @@ def test_a_broken_file_is_refused_by_name(tmp_path: Path, content: bytes) -> Non
         ("executor.chain", "mainnet", ["executor.chain", "address in base58"]),
         ("executor.lookup_tables", "abc", ["executor.lookup_tables", "address in base58"]),
         ("executor.lifetime_slots", "151", ["executor.lifetime_slots", "less than or equal to 150"]),
-        ("wallets.addresses", "0OIl" * 10, ["wallets.addresses", "address in base58"]),
         ("tip.min_lamports", "1000001", ["min_lamports must not be over max_lamports"]),
         ("tip.max_lamports", str(2**64), ["tip.max_lamports", "less than"]),
         ("block_engine.url", "https://host/api/v1/bundles", ["block_engine.url", "without a path"]),

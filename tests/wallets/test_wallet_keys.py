@@ -63,6 +63,11 @@ def test_a_key_whose_halves_do_not_belong_together_is_refused() -> None:
     first, second = bytes(Keypair()), bytes(Keypair())
     with pytest.raises(InvalidKey, match="does not belong"):
         read_keypair(base58.b58encode(first[:32] + second[32:]).decode())
+    with pytest.raises(InvalidKey, match="does not belong") as caught:
+        read_keypair(base58.b58encode(first[32:] + first[:32]).decode())
+    assert base58.b58encode(first[:32]).decode() not in str(caught.value), (
+        "the halves were exchanged: this is the secret"
+    )
 
 
 def test_an_address_is_checked_and_a_key_in_its_place_not_repeated() -> None:

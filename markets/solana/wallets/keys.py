@@ -112,7 +112,11 @@ def read_keypair(text: str) -> Keypair:
         raise InvalidKey("a key is base58 of 64 bytes, or a JSON array of 64 numbers from 0 to 255") from None
     if len(raw) != SECRET_LENGTH:
         raise InvalidKey(f"a key has {SECRET_LENGTH} bytes, this one {len(raw)}")
-    return keypair_of(raw[:32], expected=str(Pubkey.from_bytes(raw[32:])))
+    keypair = Keypair.from_seed(raw[:32])
+    if bytes(keypair.pubkey()) != raw[32:]:
+        # Not even the half that should be public is told: of a key put together the wrong way round it is the secret.
+        raise InvalidKey("the second half of this key does not belong to the first, which is the secret")
+    return keypair
 
 
 def keypair_of(secret: bytes, *, expected: str) -> Keypair:
