@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +14,19 @@ import pytest
 from trading_stage import Stage, eventually, everything
 
 from localnet.chain_genesis import FIRST_SLOT
+from markets.pool_states import PoolStates
 from pipeline import run_files
 from pipeline.bus import Bus, Delivery
-from pipeline.messages import Command, CommandKind, Opportunity, PlanRefusal, Refusal, RefusalReason, SlotUpdate
+from pipeline.messages import (
+    Command,
+    CommandKind,
+    Opportunity,
+    PlanRefusal,
+    PoolState,
+    Refusal,
+    RefusalReason,
+    SlotUpdate,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -167,6 +179,28 @@ async def test_without_lockstep_it_waits_for_nobody(tmp_path: Path):
         update = await newest(bus)
         assert update is not None
         assert update.slot >= FIRST_SLOT + 49 + 40
+
+
+async def test_after_a_fork_it_goes_on_until_what_was_taken_can_no_longer_land(tmp_path: Path):
+    async with running(tmp_path, **{"localnet.fault_fork": 0.3, "market.slots": 25}) as (stage, bus):
+        await settled(stage)
+        forked = [json.loads(line)["slot"] for line in stage.logs().splitlines() if '"a fork took blocks back"' in line]
+        assert forked
+        update = await newest(bus)
+        assert update is not None
+        assert update.slot > max(forked) + 150
+        # What a reader of the bus knows is what the chain says.
+        known = PoolStates()
+        for subject in ("market_data.pool.>", "market_data.pool_change.>"):
+            for _, message in await bus.last(subject):
+                assert isinstance(message, PoolState)
+                known.apply(message)
+        for address in sorted(known.addresses())[::10]:
+            pool = known.get(address)
+            assert pool is not None
+            answer = await ask(stage, "getAccountInfo", address, {"encoding": "base64", "commitment": "processed"})
+            assert isinstance(answer, dict)
+            assert base64.b64decode(answer["value"]["data"][0]) == pool.accounts()[0][2]
 
 
 async def test_recorded_pools_are_refused(tmp_path: Path):
