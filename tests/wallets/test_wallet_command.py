@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pty
@@ -15,7 +16,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 from solders.keypair import Keypair
+from solders.pubkey import Pubkey
 
+from markets.solana.transactions.lookup_tables import TABLE_PROGRAM
 from markets.solana.wallets import sealing
 from markets.solana.wallets.keys import offline_keypair
 from markets.solana.wallets.keystore import stored_wallets
@@ -252,6 +255,36 @@ def test_a_wallet_is_prepared_once(run: Run, node: str) -> None:
     after = done["wallets"][0]
     assert after["tokens"]["So11111111111111111111111111111111111111112"] == 1_000_000_000
     assert after["lamports"] > held["lamports"] + 1_499_000_000
+
+
+@pytest.mark.slow
+def test_pools_that_were_found_come_into_lookup_tables(run: Run, node: str, data: Path) -> None:
+    wallet = run("new", "--json").said["address"]
+    there = {"PIPELINE_RPC__RATE_PER_S": "1000", "PIPELINE_RPC__BURST": "1000", "PIPELINE_DISCOVERY__MAX_POOLS": "6"}
+
+    def prepare(*more: str) -> dict[str, Any]:
+        return run("prepare", "--tables", "--json", *more, PIPELINE_RPC__ENDPOINTS=node, **there).said
+
+    assert "pipeline pools discover" in prepare()["notes"][0]
+    airdrop(node, wallet, 4_000_000_000)
+    found = subprocess.run(
+        [sys.executable, "-m", "pipeline", "pools", "discover"],
+        env={**os.environ, **there, "PIPELINE_RPC__ENDPOINTS": node},
+        capture_output=True,
+        check=False,
+    )
+    assert found.returncode == 0, found
+    steps = [step["does"] for step in prepare()["wallets"][0]["steps"]]
+    added = sum(int(step.split(" ")[1]) for step in steps if step.startswith("add"))
+    assert added > 30
+    done = prepare("--yes")
+    assert done["wallets"][0]["steps"] == []
+    options = {"encoding": "base64", "filters": [{"memcmp": {"offset": 22, "bytes": wallet}}]}
+    tables = ask(node, "getProgramAccounts", TABLE_PROGRAM, {**options, "commitment": "confirmed"})
+    pools = json.loads((data / "pools.json").read_text())["pools"]
+    held = b"".join(base64.b64decode(table["account"]["data"][0])[56:] for table in tables)
+    assert len(held) == 32 * added
+    assert all(bytes(Pubkey.from_string(pool["address"])) in held for pool in pools)
 
 
 def test_the_offline_wallets_lack_nothing(run: Run, node: str) -> None:

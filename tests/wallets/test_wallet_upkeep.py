@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from solders.address_lookup_table_account import AddressLookupTableAccount
+from solders.compute_budget import set_compute_unit_price
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
+from markets.solana.transactions.cycle import compiled, transaction_bytes
 from markets.solana.transactions.lookup_tables import TABLE_MAX
 from markets.solana.venues.shape import TOKEN_PROGRAM
 from markets.solana.wallets.lanes import RENT_OF_SYSTEM_ACCOUNT, WalletBalance
@@ -99,3 +101,15 @@ def test_a_wallet_keeps_its_rent_and_its_minimum_at_every_step() -> None:
     assert lamports_short(balance(kept + 50), [step(51)], 100) == 1
     # What comes back later does not help the step before it.
     assert lamports_short(balance(kept), [step(10), step(-500)], 100) == 10
+
+
+def test_every_step_fits_into_a_packet_with_its_price() -> None:
+    blockhash = str(Pubkey.default())
+    steps = [
+        *open_steps(WALLET, balance(), MINTS, {}),
+        *table_steps(WALLET, [], [addresses(300)], 1234),
+    ]
+    for step in steps:
+        message = compiled(WALLET, [set_compute_unit_price(1), *step.instructions], [], blockhash)
+        assert transaction_bytes(message) <= 1232
+    assert len(steps) == 2 + 2 + 10 + 2

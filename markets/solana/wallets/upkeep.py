@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from solders.address_lookup_table_account import AddressLookupTableAccount
 from solders.instruction import Instruction
 
-from markets.solana.transactions.lookup_tables import EXTEND_MAX, TABLE_MAX, create_table, extend_table
+from markets.solana.transactions.lookup_tables import TABLE_MAX, create_table, extend_table
 from markets.solana.transactions.token_accounts import TOKEN_ACCOUNT_RENT, open_account, rewrap_sol, wrap_sol
 from markets.solana.wallets.lanes import RENT_OF_SYSTEM_ACCOUNT, WalletBalance, rent_exempt_minimum
 from markets.tokens import SOL_MINT
@@ -23,6 +23,8 @@ FEE = 5_000
 """Lamports for the one signature of a step."""
 _OPENED_AT_ONCE = 10
 """Accounts opened by one transaction: more would not fit into it."""
+_ADDED_AT_ONCE = 28
+"""Addresses added to a table by one transaction that names its price per compute unit."""
 _TABLE_HEADER_BYTES, _ADDRESS_BYTES = 56, 32
 
 
@@ -98,10 +100,10 @@ def table_steps(
         if table in made:
             rent = rent_exempt_minimum(_TABLE_HEADER_BYTES)
             steps.append(Step(wallet, f"create the lookup table {table}", (made[table][0],), FEE + rent))
-        parts = list(_in_parts(addresses, EXTEND_MAX))
-        for some, instruction in zip(parts, extend_table(table, wallet, wallet, addresses), strict=True):
+        for some in _in_parts(addresses, _ADDED_AT_ONCE):
             rent = rent_exempt_minimum(_ADDRESS_BYTES * len(some)) - rent_exempt_minimum(0)
-            steps.append(Step(wallet, f"add {len(some)} addresses to {table}", (instruction,), FEE + rent))
+            added_by = tuple(extend_table(table, wallet, wallet, some))
+            steps.append(Step(wallet, f"add {len(some)} addresses to {table}", added_by, FEE + rent))
     return steps
 
 
