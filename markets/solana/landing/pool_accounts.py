@@ -36,10 +36,11 @@ class PoolAccounts:
             if told is None:
                 continue
             # What moves is told by the market or does not exist.
-            fixed = [needed.address for needed in self._needed(pool, protocol, told) if not needed.moves]
+            needs = self._needed(pool, protocol, told)
+            fixed = [needed.address for needed in needs if not needed.moves]
             lacking = [address for address in fixed if address not in told and address not in self._kept]
             found |= dict.fromkeys(lacking)
-            if fixed and not lacking:
+            if needs and not lacking:
                 self._whole.add(pool)
         return [address for address in found if address not in self._absent]
 
