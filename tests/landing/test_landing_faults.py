@@ -80,6 +80,7 @@ async def test_a_lost_bundle_is_sent_by_rpc(stage: LandingStage) -> None:
         found = await stage.until(landing, slots=20)
         assert isinstance(found, Filled), found
         assert found.slot > plan.slot + stage.settings.fallback_slots
+        assert found.trace.bundle
         booked(stage, plan, found, before)
 
 

@@ -32,6 +32,7 @@ from workers.executor.live import confirm_live
 RUN_FILE = "localnet"
 # The offline chain is on this machine and limits nothing but by its faults.
 _OFFLINE_RATE, _OFFLINE_BURST = 100_000.0, 100_000
+_CAUSE = "chain"
 _LOOK_S = 0.1
 _AGAIN_S, _AGAIN_MAX_S = 0.1, 5.0
 # Fees and blockhashes of a real chain are looked at this often; in every slot would be a waste of the rate.
@@ -158,10 +159,12 @@ async def _keep_linked(context: WorkerContext, venue: ChainVenue) -> None:
             async with _link(context, venue, place) as link:
                 await venue.link(link)
                 again_s = _AGAIN_S
+                context.health.recovered(cause=_CAUSE)
                 context.log.info("linked to the chain", endpoints=[one.host for one in place.endpoints])
                 await _until_gone(context.config, place)
         except RpcError as error:
             context.log.warning("the chain does not answer yet", error=str(error))
+            context.health.degraded(f"the chain does not answer: {error}", cause=_CAUSE)
         except Exception:
             context.log.exception("the chain cannot be used")
         finally:

@@ -9,11 +9,12 @@ from typing import Any
 from markets.costs import Costs
 from markets.solana.landing.reasons import reason_of
 from markets.solana.landing.simulate import leg_places
+from markets.solana.landing.tracker import Fate, Followed
 from markets.solana.rpc.accounts import Malformed
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import Priority
 from markets.solana.transactions.effects import BadTransaction, Effect, LegFill, effect_of, fills_of
-from markets.venue import Filled, Reverted, Trace
+from markets.venue import Dropped, Filled, RanOut, Reverted, Trace
 from pipeline.messages import ExecutionPlan, Fill
 
 
@@ -71,6 +72,18 @@ def ending_of(plan: ExecutionPlan, told: Told, trace: Trace, *, sol_price_usd_e6
         reason = reason_of(effect.error, told.logs, programs=programs, legs=legs)
         return Reverted(effect.slot, reason.leg, reason.text, sol_price_usd_e6, costs, trace)
     return Filled(effect.slot, _fills(plan, told.fills, effect.slot), sol_price_usd_e6, costs, trace)
+
+
+def not_landed(fate: Fate, followed: Followed, trace: Trace, slot: int) -> Dropped | RanOut:
+    """Return how a plan ended whose transaction is not on the chain, and cannot come there any more."""
+    if fate == "bundle_failed":
+        lost = followed.bundle_state != "Failed"
+        cause = "the block engine lost it" if lost else "outbid or no longer profitable"
+        detail = f" ({followed.bundle_detail})" if followed.bundle_detail else ""
+        return Dropped(slot, f"the bundle did not land: {cause}{detail}", trace)
+    cause = f"not on the chain by block height {trace.last_valid_block_height}, its last"
+    unknown = "; another process claimed it, and whether it was sent is not known"
+    return RanOut(slot, cause + (unknown if trace.resolved else ""), trace)
 
 
 def _fills(plan: ExecutionPlan, fills: Sequence[LegFill], slot: int) -> tuple[Fill, ...]:

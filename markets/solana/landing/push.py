@@ -81,6 +81,7 @@ class Pusher:
             try:
                 if waiting is not None and engine is not None:
                     engine.sent(await asyncio.wait_for(waiting, engine.settings.timeout_s))
+                    followed.taken = True
                     return True
             except TimeoutError:
                 followed.bundle_detail = "the block engine did not answer sendBundle in time"

@@ -42,6 +42,8 @@ class Followed:
     fate: asyncio.Future[Fate]
     bundle: str = ""
     """Bundle that it was sent in; empty where there is none."""
+    taken: bool = False
+    """True once the block engine has taken the bundle."""
     by_rpc: bool = False
     """True once it may have been sent by RPC: then a failed bundle decides nothing."""
     exhausted: bool = False

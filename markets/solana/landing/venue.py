@@ -16,7 +16,7 @@ from markets.market_view import MarketView
 from markets.solana.landing.balances import read_balances, token_program_of
 from markets.solana.landing.line import Answer
 from markets.solana.landing.link import ChainLink
-from markets.solana.landing.outcome import Told, ending_of, look_up
+from markets.solana.landing.outcome import Told, ending_of, look_up, not_landed
 from markets.solana.landing.pool_accounts import PoolAccounts
 from markets.solana.landing.prepare import ChainPrepared, Preparer
 from markets.solana.landing.push import Pusher
@@ -27,13 +27,11 @@ from markets.solana.rpc.errors import RpcError
 from markets.solana.wallets.keys import Signer
 from markets.solana.wallets.lanes import Lane, Lanes
 from markets.venue import (
-    Dropped,
     Filled,
     Landing,
     NeverBegun,
     NotPrepared,
     Prepared,
-    RanOut,
     Recovery,
     RefusedByWallet,
     Reverted,
@@ -48,6 +46,8 @@ _ASKED_AHEAD = 4
 _LOOK_UPS = 20
 _LOOK_UP_S, _LOOK_UP_MAX_S = 0.02, 1.0
 _ASK_AGAIN_S = 2.0
+_REMEMBERED = 100_000
+"""Signatures of this process: far more than can be under way."""
 
 
 class ChainVenue:
@@ -96,7 +96,7 @@ class ChainVenue:
         self._link: ChainLink | None = None
         self._linked = asyncio.Event()
         self._next_slot = asyncio.Event()
-        self._sent: set[str] = set()
+        self._sent: dict[str, None] = {}
         # Lanes are given back, and balances read, when a slot comes: within a slot every plan sees the same.
         self._ended: dict[str, int | None] = {}
         self._balances: asyncio.Task[None] | None = None
@@ -278,7 +278,9 @@ class ChainVenue:
         bundle = prepared.bundle_line.post(prepared.bundle_body) if prepared.bundle_line is not None else None
         rpc = prepared.rpc_line.post(prepared.rpc_body) if prepared.rpc_line is not None else None
         trace = replace(prepared.trace, submitted_ns=self._wall_ns())
-        self._sent.add(trace.signature)
+        self._sent[trace.signature] = None
+        if len(self._sent) > _REMEMBERED:
+            del self._sent[next(iter(self._sent))]
         followed = _followed(trace, bundle=prepared.bundle, by_rpc=rpc is not None)
         return asyncio.ensure_future(self._landed(plan, prepared, trace, followed, (bundle, rpc)))
 
@@ -300,7 +302,9 @@ class ChainVenue:
             pushing.cancel()
             self._forget(followed.signature)
         self._ended[plan.id] = _landed_slot(landing)
-        return landing
+        if followed.taken:
+            return landing
+        return replace(landing, trace=replace(landing.trace, bundle=""))
 
     async def _fate(self, plan: ExecutionPlan, trace: Trace, followed: Followed) -> Landing:
         """Return how it ended, once the chain or the block engine has said so."""
@@ -317,15 +321,8 @@ class ChainVenue:
                     followed.seen_ns = 0
                     if self._link is not None:
                         self._follow(self._link, followed)
-                case "bundle_failed":
-                    why = f" ({followed.bundle_detail})" if followed.bundle_detail else ""
-                    state = followed.bundle_state
-                    cause = "outbid or no longer profitable" if state == "Failed" else "the block engine lost it"
-                    return Dropped(self.slot, f"the bundle did not land: {cause}{why}", trace)
-                case "ran_out":
-                    cause = f"not on the chain by block height {trace.last_valid_block_height}, its last"
-                    unknown = "; another process claimed it, and whether it was sent is not known"
-                    return RanOut(self.slot, cause + (unknown if trace.resolved else ""), trace)
+                case fate:
+                    return not_landed(fate, followed, trace, self.slot)
 
     async def _told(self, plan: ExecutionPlan, trace: Trace) -> Told | None:
         """Return the transaction that has a status; None where no node has it after all."""
