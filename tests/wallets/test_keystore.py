@@ -96,8 +96,9 @@ def test_a_wrong_passphrase_says_so(path: Path, keypairs: list[Keypair]) -> None
 
 
 def test_another_passphrase_opens_it_after_a_change_and_the_old_one_does_not(
-    path: Path, keypairs: list[Keypair]
+    path: Path, keypairs: list[Keypair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sealing, "STANDARD", QUICK)
     change_passphrase(path, PASSPHRASE, "a new passphrase")
     assert addresses(path, "a new passphrase") == [str(keypair.pubkey()) for keypair in keypairs]
     assert stored_wallets(path)[0].label == "first"

@@ -20,6 +20,7 @@ from pipeline.errors import CheckFailed, ExitCode, Unreachable, UsageFailure
 from pipeline.live import MAINNET, check_live, expected_chain
 from pipeline.sections import Config
 from pipeline.supervisor import worker_command
+from pipeline.worker import find_worker
 from workers.executor import live
 from workers.system_manager.office import this_process
 
@@ -88,6 +89,14 @@ def test_the_flag_reaches_the_executor_and_no_other_worker() -> None:
     assert all("--live" not in worker_command(name) for name in WORKERS)
 
 
+def test_the_flag_is_no_part_of_a_workers_name() -> None:
+    """Names may come from supervisor.workers, which a file can set."""
+    with pytest.raises(UsageFailure, match="no role"):
+        find_worker("executor--live")
+    with pytest.raises(ConfigError):
+        config(supervisor__workers=["executor --live"])
+
+
 def test_the_chain_is_mainnets_unless_another_one_is_named() -> None:
     assert expected_chain(config()) == MAINNET == "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d"
     assert expected_chain(config(executor__chain=str(Keypair().pubkey()))) != MAINNET
@@ -112,10 +121,7 @@ def environment(home: Path, **values: str) -> dict[str, str]:
         (["up"], {}, "--live was not given"),
         (["worker", "executor"], {}, "--live was not given"),
         (["up", "--live"], {}, "market"),
-        (["up", "--live"], {"PIPELINE_EXECUTOR__MODE": "paper"}, "executor.mode"),
-        (["worker", "executor", "--live"], {"PIPELINE_WALLETS__SOURCE": "localnet"}, "wallets of its own"),
         (["worker", "planner", "--live"], {}, "only the executor"),
-        (["worker", "executor--live"], {}, "no role"),
     ],
 )
 def test_real_processes_refuse_with_a_stable_exit_code(
