@@ -63,7 +63,7 @@ def _introduce(places: dict[str, Any]) -> None:
         ("websocket", places["websocket"]),
         ("block engine", places["block_engine"]),
         ("tip floor", places["tip_floor"]),
-        ("faults", f"PUT {places['faults']}, see docs/offline-market.md"),
+        ("faults", f"PUT {places['faults']}, see docs/localnet-rpc.md"),
         ("pools", f"{places['pools']}, {places['left_out']} left out: no stand-in program"),
         ("slot", f"{places['slot']}, one every {places['slot_ms']} ms; seed {places['seed']}"),
         *((f"wallet {index}", address) for index, address in enumerate(places["wallets"])),
@@ -73,9 +73,13 @@ def _introduce(places: dict[str, Any]) -> None:
     print_line("\nAnybody can make the wallets' keys; nothing here is worth anything. For example:")
     print_line(f"  curl -s {places['rpc']} -H 'content-type: application/json' \\\n    -d '{dumps(airdrop)}'")
     print_line(
-        "  from solana.rpc.api import Client\n"
+        "\n  import asyncio\n"
+        "  from solana.rpc.async_api import AsyncClient\n"
         "  from markets.solana.wallets.keys import offline_keypair\n"
-        f"  print(Client({places['rpc']!r}).get_balance(offline_keypair({places['seed']}, 0).pubkey()))"
+        "  async def main():\n"
+        f"    async with AsyncClient({places['rpc']!r}) as client:\n"
+        f"      print((await client.get_balance(offline_keypair({places['seed']}, 0).pubkey())).value)\n"
+        "  asyncio.run(main())"
     )
     print_line("\nCtrl-C stops it.\n")
 
