@@ -180,6 +180,8 @@ class EmbeddedNats:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                # Settings of ours, secrets among them, are not its business.
+                env={key: value for key, value in os.environ.items() if not key.startswith("PIPELINE_")},
                 start_new_session=True,  # Ctrl-C in the terminal stops the workers first, the server last
             )
         assert self._guard.stdout is not None
