@@ -107,8 +107,8 @@ class ChainStage:
         self.desk = Desk(self.bus, self.ledger, producer="auditor", wall_ns=wall_ns)  # type: ignore[arg-type]  # a fake
         health = SimpleNamespace(degraded=self._degraded, recovered=lambda **_: None)
         log = SimpleNamespace(warning=lambda *_, **__: None)
-        context = SimpleNamespace(config=self.config, health=health, log=log)
-        self.chain_desk = ChainDesk(context, self.desk, self.ledger, WALLETS)  # type: ignore[arg-type]  # as far as used
+        self.context: Any = SimpleNamespace(config=self.config, health=health, log=log)
+        self.chain_desk = ChainDesk(self.context, self.desk, self.ledger, WALLETS)
         self.reader = Reader(self.rpc, WALLETS, Endpoints(self.config).instance)
         self.problems: list[str] = []
 

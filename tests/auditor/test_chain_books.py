@@ -26,6 +26,8 @@ from markets.solana.transactions.token_accounts import (
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
 from pipeline.ledger import Ledger, PlanEntry, Span, open_report
 from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, Protocol
+from workers.auditor.chain import ChainDesk
+from workers.auditor.chain_reader import Reader
 from workers.auditor.endpoints import Endpoints
 
 from .chain_stage import AMOUNT, FEE, KEYS, SEED, STRANGER, TIP, WALLETS, ChainStage, announce, chain_stage, send_tokens
@@ -388,4 +390,44 @@ async def test_a_chain_that_answers_badly_books_nothing_wrong(stage: ChainStage)
     told = await stage.audit()
     sol = told[SOL_MINT]
     assert (sol.opening, sol.traded, sol.difference) == (opening, sum(map(profit_of, plans)), 0)
+    assert stage.anomalies() == []
+
+
+@ONE
+async def test_the_books_of_a_live_chain_begin_where_the_auditor_came_or_the_first_plan_was_sent(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    async with chain_stage(tmp_path, ledger, **{"executor.mode": "live"}) as stage:
+        # Long before us.
+        stage.send([pay(STRANGER, WALLETS[0], 5 * 10**9)], STRANGER)
+        stage.advance(40)
+        opening = stage.holdings(SOL_MINT)
+        plan, _ = executed(stage)
+        # The auditor comes when that is final already.
+        told = await stage.audit()
+        sol = told[SOL_MINT]
+        assert (sol.opening, sol.traded, sol.moved, sol.difference) == (opening, profit_of(plan), 0, 0)
+        stage.send([pay(STRANGER, WALLETS[1], 10**9)], STRANGER)
+        told = await stage.audit()
+        assert (told[SOL_MINT].opening, told[SOL_MINT].moved, told[SOL_MINT].difference) == (opening, 10**9, 0)
+        assert stage.anomalies() == []
+
+
+@ONE
+async def test_an_account_that_a_stranger_opens_for_a_wallet_is_found(stage: ChainStage) -> None:
+    """Opened and filled by others: the wallet signs nothing, and gains rent and tokens."""
+    mint = next(one.mint for one in load_registry().tokens if one.mint not in (SOL_MINT, USDC_MINT))
+    other = str(Keypair.from_seed(bytes(range(32))).pubkey())
+    stage.chain_desk = ChainDesk(stage.context, stage.desk, stage.ledger, [*WALLETS, other])
+    stage.reader = Reader(stage.rpc, [*WALLETS, other], Endpoints(stage.config).instance)
+    await stage.audit()
+    stranger = str(STRANGER.pubkey())
+    stage.send(
+        [open_account(stranger, other, mint), send_tokens(stranger, other, 77, mint, 9)],
+        STRANGER,
+    )
+    told = await stage.audit()
+    rent, tokens = told[SOL_MINT], told[mint]
+    assert (rent.moved, rent.difference) == (TOKEN_ACCOUNT_RENT, 0)
+    assert (tokens.balance, tokens.moved, tokens.difference) == (77, 77, 0)
     assert stage.anomalies() == []

@@ -14,13 +14,11 @@ from contextlib import suppress
 from nats.errors import Error as NatsError
 from sqlalchemy.exc import SQLAlchemyError
 
-from markets.solana.wallets import WalletError, public_addresses, wallet_settings
 from pipeline.context import WorkerContext
 from pipeline.crashpoint import crashpoint
 from pipeline.errors import Failure, UsageFailure
 from pipeline.ledger import Ledger, Span
 from pipeline.tasks import end_tasks
-from workers.auditor.chain import ChainDesk
 from workers.auditor.desk import Desk
 from workers.auditor.follow import Item, follow
 
@@ -60,9 +58,14 @@ async def run(context: WorkerContext) -> None:
 
     try:
         await desk.open()
-        parts = {"results": follow_results, "plans": follow_plans, "check": check_plans, "notices": tell_notices}
+        parts: dict[str, Callable[[], Awaitable[None]]] = {
+            "results": follow_results,
+            "plans": follow_plans,
+            "check": check_plans,
+            "notices": tell_notices,
+        }
         if context.config.executor.mode != "paper":
-            parts["chain"] = ChainDesk(context, desk, ledger, _wallets(context)).run
+            parts["chain"] = _chain_part(context, desk, ledger)
         tasks = [asyncio.create_task(_keep(context, name, part), name=name) for name, part in parts.items()]
         stopping = asyncio.create_task(context.stopping.wait(), name="stopping")
         try:
@@ -76,15 +79,19 @@ async def run(context: WorkerContext) -> None:
             await desk.close()
 
 
-def _wallets(context: WorkerContext) -> list[str]:
+def _chain_part(context: WorkerContext, desk: Desk, ledger: Ledger) -> Callable[[], Awaitable[None]]:
+    # Solana and the wallets take a while to load, and paper mode needs neither.
+    from markets.solana.wallets import WalletError, public_addresses, wallet_settings
+    from workers.auditor.chain import ChainDesk
+
     config = context.config
     settings = wallet_settings(config.wallets, seed=config.market.seed, data_directory=config.data_directory)
     try:
-        return public_addresses(settings)
+        wallets = public_addresses(settings)
     except WalletError as error:
-        raise UsageFailure(
-            f"the auditor does not know whom to follow: {error}", "name them in wallets.addresses"
-        ) from None
+        what = f"the auditor does not know whom to follow: {error}"
+        raise UsageFailure(what, "name them in wallets.addresses") from None
+    return ChainDesk(context, desk, ledger, wallets).run
 
 
 async def _keep(context: WorkerContext, name: str, part: Callable[[], Awaitable[None]]) -> None:
