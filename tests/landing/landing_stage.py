@@ -30,6 +30,7 @@ from markets.solana.landing.venue import ChainVenue
 from markets.solana.rpc.endpoint import EndpointSettings
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import PoolSettings
+from markets.solana.transactions.token_accounts import associated_address
 from markets.solana.wallets.keys import KeySigner, offline_keypair
 from markets.solana.wallets.lanes import Lanes, LaneSettings
 from markets.tokens import SOL_MINT, load_registry
@@ -179,12 +180,13 @@ class LandingStage:
         return pools[cheap.address].pool, pools[dear.address].pool
 
     def plan(self, cheap: Pool, dear: Pool, number: int = 1, amount: int = 2 * 10**9, **changes: Any) -> ExecutionPlan:
-        """A cycle SOL -> token -> SOL as the planner would write it."""
-        token = cheap.token_b if cheap.token_a == SOL_MINT else cheap.token_a
-        bought = cheap.quote_in(cheap.token_a == SOL_MINT, amount).amount_out
-        sold = dear.quote_in(dear.token_a == token, bought).amount_out
+        """A cycle token -> other -> token as the planner would write it: SOL, unless `start` says otherwise."""
+        start = changes.pop("start", SOL_MINT)
+        other = cheap.token_b if cheap.token_a == start else cheap.token_a
+        bought = cheap.quote_in(cheap.token_a == start, amount).amount_out
+        sold = dear.quote_in(dear.token_a == other, bought).amount_out
         tip = changes.get("tip", 100_000)
-        cost = 5_000 + 10_000 + tip
+        cost = changes.pop("cost", 5_000 + 10_000 + tip)
         least = changes.pop("min_amount_out", amount + cost)
         opportunity = deterministic_id("opportunity", number)
         fields: dict[str, Any] = {
@@ -194,7 +196,7 @@ class LandingStage:
             "created_ns": 1,
             "producer": "planner",
             "mode": Mode.LOCALNET,
-            "token": SOL_MINT,
+            "token": start,
             "amount_in": amount,
             "expected_amount_out": sold,
             "min_amount_out": least,
@@ -209,8 +211,8 @@ class LandingStage:
             "expires_ns": self.world.market_ns + 10 * self.world.slot_ns,
             "permit_epoch": 1,
             "legs": [
-                _leg(cheap, SOL_MINT, token, amount, bought, bought),
-                _leg(dear, token, SOL_MINT, bought, sold, least),
+                _leg(cheap, start, other, amount, bought, bought),
+                _leg(dear, other, start, bought, sold, least),
             ],
         }
         return ExecutionPlan(**(fields | changes))
@@ -240,6 +242,11 @@ class LandingStage:
             owner = str_of(account.data[32:64]) if len(account.data) == 165 else address
             total += account.lamports if owner in self.wallets else 0
         return total
+
+    def holding(self, mint: str) -> int:
+        """Return what all wallets hold of a token in their associated accounts, base units."""
+        held = (self.chain.account(associated_address(wallet, mint)) for wallet in self.wallets)
+        return sum(int.from_bytes(account.data[64:72], "little") for account in held if account is not None)
 
 
 def _priced(transaction: VersionedTransaction, price: int) -> VersionedTransaction:

@@ -12,9 +12,11 @@ from markets.costs import Costs
 from markets.solana.landing.prepare import repriced
 from markets.solana.transactions.cycle import CycleOrder, build_cycle
 from markets.solana.transactions.tips import TIP_ACCOUNTS, tip_account
-from markets.tokens import SOL_MINT
+from markets.tokens import SOL_MINT, USDC_MINT
 from markets.venue import Dropped, Filled, Prepared, RefusedBySimulation, RefusedByWallet, Reverted
 from pipeline.ids import deterministic_id
+from pipeline.messages import Mode, Protocol
+from workers.executor.result import Stamps, result_of
 
 from .landing_stage import LandingStage
 
@@ -49,6 +51,46 @@ async def test_an_undisturbed_cycle_gives_what_was_predicted_and_simulated(stage
         assert found.amount_out == plan.expected_amount_out == prepared.trace.simulated_amount_out
         assert [fill.amount_out for fill in found.fills] == [leg.amount_out for leg in plan.legs]
         assert found.costs == Costs(5_000, found.costs.priority_fee, plan.tip)
+        assert stage.wealth() - before == found.amount_out - plan.amount_in - found.costs.lamports
+
+
+async def test_a_cycle_in_usdc(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = stage.pools_of("USDC", Protocol.RAYDIUM_CPMM, Protocol.WHIRLPOOL)
+        stage.swap(cheap, SOL_MINT, 40 * 10**9)
+        await stage.steps(1)
+        cheap, dear = (stage.world.pools[pool.address].pool for pool in (cheap, dear))
+        # SOL at 150 USDC: 115,000 lamports are 17,250 millionths.
+        plan = stage.plan(cheap, dear, amount=300 * 10**6, start=USDC_MINT, cost=17_250)
+        assert plan.expected_profit > 0
+        usdc, lamports = stage.holding(USDC_MINT), stage.wealth()
+        prepared, landing = await stage.submitted(venue, plan)
+        found = await stage.until(landing)
+        assert isinstance(found, Filled), found
+        assert found.amount_out == plan.expected_amount_out == prepared.trace.simulated_amount_out
+        assert stage.holding(USDC_MINT) - usdc == found.amount_out - plan.amount_in
+        assert stage.wealth() - lamports == -found.costs.lamports
+        result = result_of(plan, found, Stamps(1, 2), mode=Mode.LOCALNET, producer="executor")
+        assert result.cost == -(-17_250 * found.costs.lamports // 115_000)
+        assert result.net_profit == found.amount_out - plan.amount_in - result.cost
+
+
+@pytest.mark.parametrize("deposit", [True, False], ids=["deposit", "withdrawal"])
+async def test_a_cycle_over_a_stake_pool(stage: LandingStage, deposit: bool) -> None:
+    """Its program takes and gives lamports; the wallet's wrapped and unwrapped SOL count together."""
+    async with stage.linked() as venue:
+        pool, market = stage.pools_of("JupSOL", Protocol.SPL_STAKE_POOL, Protocol.RAYDIUM_CPMM)
+        staked = market.token_b if market.token_a == SOL_MINT else market.token_a
+        stage.swap(market, SOL_MINT if deposit else staked, 60 * 10**9)
+        await stage.steps(1)
+        pool, market = (stage.world.pools[one.address].pool for one in (pool, market))
+        plan = stage.plan(*((pool, market) if deposit else (market, pool)), amount=10**9)
+        assert plan.expected_profit > 0
+        before = stage.wealth()
+        prepared, landing = await stage.submitted(venue, plan)
+        found = await stage.until(landing)
+        assert isinstance(found, Filled), found
+        assert found.amount_out == plan.expected_amount_out == prepared.trace.simulated_amount_out
         assert stage.wealth() - before == found.amount_out - plan.amount_in - found.costs.lamports
 
 
