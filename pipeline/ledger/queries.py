@@ -165,24 +165,22 @@ def _openings(connection: Connection, chain: Mapping[Any, Any]) -> list[Transfer
 
 
 def _moves(connection: Connection, number: int) -> list[Transfer]:
+    one, part = ChainTransaction, ChainMovement
     query = (
-        select(ChainTransaction, ChainMovement.token, ChainMovement.moved, ChainMovement.upkeep)
-        .join(
-            ChainMovement,
-            (ChainMovement.chain == ChainTransaction.chain) & (ChainMovement.signature == ChainTransaction.signature),
-        )
-        .where(ChainTransaction.chain == number)
-        .order_by(ChainTransaction.slot, ChainTransaction.position, ChainMovement.token)
+        select(one.signature, one.slot, one.position, one.block_time, part.token, part.moved, part.upkeep)
+        .join(part, (part.chain == one.chain) & (part.signature == one.signature))
+        .where(one.chain == number)
+        .order_by(one.slot, one.position, part.token)
     )
     found: list[Transfer] = []
-    for one, token, moved, upkeep in connection.execute(query):
-        order = number, one.slot, one.position
-        when = one.block_time * 1_000_000_000
-        if moved:
-            event = "deposit" if moved > 0 else "withdrawal"
-            found.append(Transfer(event, order, token, moved, when, one.signature))
-        if upkeep:
-            found.append(Transfer("upkeep", order, token, upkeep, when, one.signature))
+    for row in connection.execute(query):
+        order = number, row.slot, row.position
+        when = row.block_time * 1_000_000_000
+        if row.moved:
+            event = "deposit" if row.moved > 0 else "withdrawal"
+            found.append(Transfer(event, order, row.token, row.moved, when, row.signature))
+        if row.upkeep:
+            found.append(Transfer("upkeep", order, row.token, row.upkeep, when, row.signature))
     return found
 
 

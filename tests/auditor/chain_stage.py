@@ -115,6 +115,10 @@ class ChainStage:
     def _degraded(self, detail: str, **_: object) -> None:
         self.problems.append(detail)
 
+    def desk_tokens(self) -> None:
+        """Name the tokens, as an auditor does at its start."""
+        self.ledger.name_tokens([(one.mint, one.symbol, one.decimals) for one in load_registry().tokens])
+
     # The chain
 
     def advance(self, slots: int = 1) -> None:

@@ -24,6 +24,7 @@ from markets.solana.transactions.token_accounts import (
     wrap_sol,
 )
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
+from pipeline.cli.tax import found_disposals, tax_row
 from pipeline.ledger import Ledger, PlanEntry, Span, open_report
 from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, Protocol
 from workers.auditor.chain import ChainDesk
@@ -148,6 +149,34 @@ async def test_the_owner_brings_and_takes(stage: ChainStage) -> None:
     assert (usdc.moved, usdc.upkeep, usdc.difference) == (830, 0, 0)
     assert (sol.balance, usdc.balance) == (stage.holdings(SOL_MINT), stage.holdings(USDC_MINT))
     assert stage.anomalies() == []
+
+
+@ONE
+async def test_every_lot_is_accounted_for(stage: ChainStage, url: str) -> None:
+    """What the export for taxes gives away, and what is left of the lots, is what the wallets had, got and hold."""
+    opening = stage.holdings(SOL_MINT)
+    plan, _ = executed(stage)
+    stage.send([pay(STRANGER, WALLETS[0], 5 * 10**9)], STRANGER)
+    stage.send([pay(KEYS[0], str(STRANGER.pubkey()), 2 * 10**9)], KEYS[0])
+    await stage.audit()
+    stage.desk_tokens()
+    reader = open_report(url)
+    try:
+        found = list(found_disposals(reader))
+        rows = [tax_row(one, reader.tokens()) for one in found]
+    finally:
+        reader.close()
+    assert {row["source"] for row in rows} == {"opening"}
+    assert [row["event"] for row in rows] == ["swap", "swap", "fee", "tip", "withdrawal", "upkeep"]
+    given = {
+        event: sum(one.amount for one in found if one.event == event)
+        for event in ("fee", "tip", "withdrawal", "upkeep")
+    }
+    assert given == {"fee": FEE, "tip": TIP, "withdrawal": 2 * 10**9, "upkeep": BASE}
+    swapped = [(one.token, one.amount) for one in found if one.event == "swap"]
+    assert swapped == [(SOL_MINT, AMOUNT), (USDC_MINT, plan.legs[1].amount_in)]
+    left = opening + 5 * 10**9 + plan.expected_amount_out - AMOUNT - sum(given.values())
+    assert left == stage.holdings(SOL_MINT)
 
 
 @ONE
