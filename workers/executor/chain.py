@@ -34,6 +34,7 @@ RUN_FILE = "localnet"
 _OFFLINE_RATE, _OFFLINE_BURST = 100_000.0, 100_000
 _CAUSE = "chain"
 _LOOK_S = 0.1
+_SAY_AGAIN_S = 10.0
 _AGAIN_S, _AGAIN_MAX_S = 0.1, 5.0
 # Fees and blockhashes of a real chain are looked at this often; in every slot would be a waste of the rate.
 _FEES_S = 1.0
@@ -47,6 +48,22 @@ class Place:
     """Tells an offline chain from one that was there before it."""
     endpoints: tuple[EndpointSettings, ...]
     engine: EngineSettings | None
+
+
+class Warnings:
+    """Logs what went wrong on the way, each kind at most every so often: some of it comes with every slot."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        """Log with the worker's log."""
+        self._context = context
+        self._said: dict[str, float] = {}
+
+    def tell(self, words: str) -> None:
+        """Log a sentence; what stands before its first colon is its kind."""
+        kind, now = words.partition(":")[0], time.monotonic()
+        if now - self._said.get(kind, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
+            self._said[kind] = now
+            self._context.log.warning("execution", cause=words)
 
 
 @asynccontextmanager
@@ -63,6 +80,7 @@ async def chain_venue(context: WorkerContext) -> AsyncIterator[ChainVenue]:
     except WalletError as error:
         raise UsageFailure(str(error), "see `pipeline wallet --help` and docs/wallets.md") from None
     live = config.executor.mode == "live"
+    warn = Warnings(context)
     if live and (place := present_place(config)) is not None:
         await confirm_live(context, place.endpoints, signers)
     venue = ChainVenue(
@@ -76,10 +94,10 @@ async def chain_venue(context: WorkerContext) -> AsyncIterator[ChainVenue]:
         allowed=lambda: isinstance(context.gate.check(), Allowed),
         wall_ns=context.clock,
         clock=context.clock if live else None,
-        warn=lambda words: context.log.warning("execution", cause=words),
+        warn=warn.tell,
     )
     context.log.info("wallets", addresses=[signer.address for signer in signers])
-    keeping = asyncio.create_task(_keep_linked(context, venue))
+    keeping = asyncio.create_task(_keep_linked(context, venue, warn))
     try:
         yield venue
     finally:
@@ -147,7 +165,7 @@ def _endpoints(config: Config) -> tuple[EndpointSettings, ...]:
         raise UsageFailure(f"rpc.endpoints: {error}", "look at PIPELINE_RPC__ENDPOINTS") from None
 
 
-async def _keep_linked(context: WorkerContext, venue: ChainVenue) -> None:
+async def _keep_linked(context: WorkerContext, venue: ChainVenue, warn: Warnings) -> None:
     """Link the venue to the chain, and to the next one where that one goes."""
     again_s = _AGAIN_S
     while True:
@@ -156,7 +174,7 @@ async def _keep_linked(context: WorkerContext, venue: ChainVenue) -> None:
             await asyncio.sleep(_LOOK_S)
             continue
         try:
-            async with _link(context, venue, place) as link:
+            async with _link(context, venue, place, warn) as link:
                 await venue.link(link)
                 again_s = _AGAIN_S
                 context.health.recovered(cause=_CAUSE)
@@ -182,7 +200,7 @@ async def _until_gone(config: Config, place: Place) -> None:
             return
 
 
-def _link(context: WorkerContext, venue: ChainVenue, place: Place) -> ChainLink:
+def _link(context: WorkerContext, venue: ChainVenue, place: Place, warn: Warnings) -> ChainLink:
     section = context.config.rpc
     settings = PoolSettings(
         timeout_s=section.timeout_s,
@@ -215,5 +233,5 @@ def _link(context: WorkerContext, venue: ChainVenue, place: Place) -> ChainLink:
         slot=lambda: venue.slot,
         look_s=section.look_s,
         wall_ns=context.clock,
-        warn=lambda words: context.log.warning("execution", cause=words),
+        warn=warn.tell,
     )
