@@ -329,19 +329,19 @@ class ChainStage:
     def anomalies(self) -> list[Anomaly]:
         return [message for message in self.bus.published if isinstance(message, Anomaly)]
 
-    def holdings(self, token: str) -> int:
+    def holdings(self, token: str, wallets: Sequence[str] = WALLETS, commitment: Any = "finalized") -> int:
         """What the wallets hold, read from the chain itself."""
-        accounts = self.world.chain.views.by("finalized").accounts
+        accounts = self.world.chain.views.by(commitment).accounts
         held = 0
         for address, account in accounts.items():
             if account.owner == TOKEN_PROGRAM and len(account.data) < 165:
                 continue  # a mint
-            if token == SOL_MINT and address in WALLETS:
+            if token == SOL_MINT and address in wallets:
                 held += account.lamports
             elif (
                 account.owner == TOKEN_PROGRAM
                 and len(account.data) >= 165
-                and str(pubkey_at(account.data, 32)) in WALLETS
+                and str(pubkey_at(account.data, 32)) in wallets
             ):
                 if token == SOL_MINT:
                     held += account.lamports
