@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -26,6 +26,7 @@ from markets.solana.landing.tracker import Followed
 from markets.solana.rpc.errors import RpcError
 from markets.solana.wallets.keys import Signer
 from markets.solana.wallets.lanes import Lane, Lanes
+from markets.tokens import SOL_MINT, USDC_MINT
 from markets.venue import (
     Filled,
     Landing,
@@ -156,20 +157,24 @@ class ChainVenue:
         if link is not None:
             link.tracker.poke()
             if self._ended:
-                self._give_back()
-                self._balances = asyncio.create_task(self._learn(link))
+                self._balances = asyncio.create_task(self._learn(link, self._give_back()))
             self._in_background(link.fees.facts(self.market.slot))
             if self.accounts.lacking(self.market.states.protocols()):
                 self._in_background(self.accounts.prefetch(link.rpc))
 
-    def _give_back(self) -> None:
+    def _give_back(self) -> set[str]:
+        """Give lanes back; return the tokens whose balances may be others now: all where a plan had found no lane."""
+        mints = {SOL_MINT, USDC_MINT}
         for plan_id, landed_slot in self._ended.items():
+            lane = self._lanes.lane_of(plan_id)
+            mints |= set(self._mints) if lane is None else lane.tokens.keys()
             self._lanes.release(plan_id, landed_slot)
         self._ended.clear()
+        return mints
 
-    async def _learn(self, link: ChainLink) -> None:
+    async def _learn(self, link: ChainLink, asked: Collection[str]) -> None:
         """Take the chain's word on every wallet; what no node tells is asked again when the next plan has ended."""
-        mints = {mint: token_program_of(self.accounts.owner(mint)) for mint in self._mints}
+        mints = {mint: token_program_of(self.accounts.owner(mint)) for mint in self._mints if mint in asked}
         try:
             found = await read_balances(link.rpc, self._lanes.addresses, mints)
         except RpcError as error:
@@ -177,7 +182,9 @@ class ChainVenue:
             self._ended.setdefault("", None)
             return
         for wallet, balance in found.items():
-            self._lanes.learn(wallet, balance)
+            known = self._lanes.balance(wallet)
+            others = {mint: amount for mint, amount in known.tokens.items() if mint not in mints} if known else {}
+            self._lanes.learn(wallet, replace(balance, tokens=others | dict(balance.tokens)))
 
     def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
         task: asyncio.Task[object] = asyncio.create_task(work)
@@ -199,7 +206,7 @@ class ChainVenue:
         await link.read_tables()
         await self.accounts.prefetch(link.rpc)
         await link.fees.facts(self.market.slot)
-        await self._learn(link)
+        await self._learn(link, self._mints)
         self._link = link
         for followed in self._following.values():
             self._follow(link, followed)
@@ -238,13 +245,9 @@ class ChainVenue:
         """Do nothing: on a chain plans do not wait for each other."""
 
     def expect(self, pools: Sequence[str], slot: int) -> None:
-        """Ask ahead what others pay for some pools: a plan over just these may come. Once per slot, as for a plan.
-
-        A few at a time: nodes limit their calls, and plans come first.
-        """
-        link = self._link
-        if link is not None and len(self._asked_ahead) < _ASKED_AHEAD:
-            task = asyncio.create_task(link.fees.samples(max(self.market.slot, slot), pools))
+        """Ask ahead what some pools cost: a plan over just these may come. A few at a time, since plans come first."""
+        if self._link is not None and len(self._asked_ahead) < _ASKED_AHEAD:
+            task = asyncio.create_task(self._link.fees.samples(max(self.market.slot, slot), pools))
             self._asked_ahead.add(task)
             task.add_done_callback(self._asked_ahead.discard)
 
