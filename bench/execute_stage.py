@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import aiohttp
 
+from bench.execute_deciding import Deciding
 from bench.execute_recorder import Recorder
 from localnet.chain_genesis import FIRST_SLOT
 from pipeline.bus import Bus
@@ -21,7 +22,9 @@ from pipeline.config import load_config
 from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, ExecutionSubmitted, SlotUpdate
 from pipeline.streams import reconcile
 
-WORKERS = ("system_manager", "executor", "planner", "quote_core", "scanner", "market")
+WHOLE = ("system_manager", "executor", "planner", "quote_core", "scanner", "market")
+ALONE = ("system_manager", "executor", "market")
+"""The executor and what it cannot do without; this process finds and decides."""
 PATIENCE_S = 240.0
 QUIET_S = 3.0
 ENVIRONMENT = {
@@ -57,13 +60,14 @@ class Measured:
 class Stage:
     """Workers, chain and recorder of one run."""
 
-    def __init__(self, *, slots: int, simulate: bool) -> None:
+    def __init__(self, *, slots: int, simulate: bool, alone: bool) -> None:
         self.recorder = Recorder()
         self.port = free_port()
         self.engine_url = ""
         self.recorder.forward_to = self.port
         self._slots = slots
         self._simulate = simulate
+        self._alone = alone
         self._processes: list[subprocess.Popen[bytes]] = []
         self._slot = 0
         self._told_s = time.monotonic()
@@ -80,6 +84,8 @@ class Stage:
             "PIPELINE_EXECUTOR__SIMULATE": str(self._simulate).lower(),
             "PIPELINE_MARKET__SEED": str(SEED),
             "PIPELINE_MARKET__SLOTS": str(self._slots),
+            # Where nobody reports scans, the market does not wait for them.
+            "PIPELINE_MARKET__LOCKSTEP": str(not self._alone).lower(),
             "PIPELINE_LOCALNET__RPC_PORT": str(self.port),
             "PIPELINE_BLOCK_ENGINE__URL": self.engine_url,
         }
@@ -87,7 +93,9 @@ class Stage:
         try:
             await reconcile(bus.js)
             await bus.watch("market_data.slot", self._on_slot)
-            for name in WORKERS:
+            if self._alone:
+                await Deciding(bus, load_config()).start()
+            for name in ALONE if self._alone else WHOLE:
                 self._launch(name)
             await self._until_closed()
             return await self._checked(bus)

@@ -65,9 +65,9 @@ def test_plans_reach_the_block_engine_and_land() -> None:
     # The streams, the recorder and the chain are held against each other by the run itself.
     from bench.execute import run
 
-    report = run(slots=40)
+    report = run(slots=40, slots_whole=30)
     names = [row["name"] for row in report["rows"]]
-    for way in ("without simulation", "with simulation"):
+    for way in ("without simulation", "with simulation", "with simulation, whole pipeline"):
         assert f"{way}, p50" in names
         assert f"{way}, p99" in names
     assert all("FILLED" in note for note in report["notes"])
