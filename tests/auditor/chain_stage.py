@@ -66,6 +66,7 @@ STRANGER = trader_keypair(SEED, "noise")
 LIMIT, PRICE, TIP = 500_000, 10_000, 150_000
 FEE = 5_000 + priority_fee(LIMIT, PRICE)
 AMOUNT = 3 * 10**9
+AMOUNT_USDC, COST_USDC = 400_000_000, 24_000
 FINAL = 33
 
 
@@ -179,32 +180,36 @@ class ChainStage:
 
     # Plans
 
-    def plan(self, number: int = 1, dear: Protocol = Protocol.RAYDIUM_AMM_V4) -> ExecutionPlan:
-        """A gap is opened, and a plan made for it."""
+    def plan(self, number: int = 1, token: str = SOL_MINT) -> ExecutionPlan:
+        """A gap is opened, and a plan made for it: SOL is sold where it is dear, and bought where it is cheap."""
+        dear = Protocol.RAYDIUM_AMM_V4
         pool = self.pool(dear)
         usdc = pool.token_a == USDC_MINT
         self.trade(pool, usdc, pool.quote_in(not usdc, 10**9).amount_out * 200)
         pool, cheap = self.pool(dear), self.pool(Protocol.RAYDIUM_CPMM)
-        middle = pool.quote_in(pool.token_a == SOL_MINT, AMOUNT).amount_out
-        out = cheap.quote_in(cheap.token_a == USDC_MINT, middle).amount_out
+        first, second = (pool, cheap) if token == SOL_MINT else (cheap, pool)
+        other, amount = (USDC_MINT, AMOUNT) if token == SOL_MINT else (SOL_MINT, AMOUNT_USDC)
+        middle = first.quote_in(first.token_a == token, amount).amount_out
+        out = second.quote_in(second.token_a == other, middle).amount_out
         legs = [
-            Leg(pool=pool.address, protocol=dear, token_in=SOL_MINT, token_out=USDC_MINT,
-                amount_in=AMOUNT, amount_out=middle),
-            Leg(pool=cheap.address, protocol=Protocol.RAYDIUM_CPMM, token_in=USDC_MINT, token_out=SOL_MINT,
+            Leg(pool=first.address, protocol=Protocol(int(first.protocol)), token_in=token, token_out=other,
+                amount_in=amount, amount_out=middle),
+            Leg(pool=second.address, protocol=Protocol(int(second.protocol)), token_in=other, token_out=token,
                 amount_in=middle, amount_out=out),
         ]  # fmt: skip
-        cost = FEE + TIP
+        lamports = FEE + TIP
+        cost = lamports if token == SOL_MINT else COST_USDC
         plan = ExecutionPlan(
             id=deterministic_id("plan", number),
             correlation_id=deterministic_id("opportunity", number),
             created_ns=wall_ns(),
             producer="planner",
             mode=Mode.LOCALNET,
-            token=SOL_MINT,
-            amount_in=AMOUNT,
+            token=token,
+            amount_in=amount,
             expected_amount_out=out,
-            min_amount_out=AMOUNT + cost,
-            expected_profit=out - AMOUNT - cost,
+            min_amount_out=amount + cost,
+            expected_profit=out - amount - cost,
             base_fee=5_000,
             priority_fee=FEE - 5_000,
             tip=TIP,
@@ -265,7 +270,7 @@ class ChainStage:
         amounts = (plan.amount_in, plan.expected_amount_out) if filled else (0, 0)
         fees = (5_000, FEE - 5_000) if paid else (0, 0)
         tip = TIP if filled else 0
-        cost = sum(fees) + tip
+        cost = sum(fees) + tip if plan.token == SOL_MINT else plan.cost if paid else 0
         fills = [
             Fill(pool=leg.pool, protocol=leg.protocol, token_in=leg.token_in, token_out=leg.token_out,
                  amount_in=leg.amount_in, amount_out=leg.amount_out, expected_amount_out=leg.amount_out)

@@ -82,6 +82,21 @@ async def test_a_cycle_is_proved_to_the_lamport(stage: ChainStage) -> None:
 
 
 @ONE
+async def test_a_cycle_in_usdc_pays_in_sol(stage: ChainStage) -> None:
+    await stage.audit()
+    plan = stage.plan(token=USDC_MINT)
+    signature = stage.world.chain.send(bytes(stage.transaction(plan)))
+    stage.advance()
+    stage.book(stage.submitted(plan, signature), stage.result(plan, signature, FILLED))
+    told = await stage.audit()
+    gross = plan.expected_amount_out - plan.amount_in
+    assert gross > plan.cost
+    assert (told[USDC_MINT].traded, told[USDC_MINT].difference) == (gross, 0)
+    assert (told[SOL_MINT].traded, told[SOL_MINT].difference) == (-FEE - TIP, 0)
+    assert (told[USDC_MINT].balance, stage.anomalies()) == (stage.holdings(USDC_MINT), [])
+
+
+@ONE
 async def test_an_auditor_that_comes_late_finds_the_same_opening(stage: ChainStage) -> None:
     opening = stage.holdings(SOL_MINT)
     plan, _ = executed(stage)
