@@ -100,6 +100,7 @@ class Folders:
             "auditor.database_url": "",
             "telemetry.http_port_base": 0,
             "system_manager.port": 0,
+            "localnet.rpc_port": 0,
             # A starved machine must not turn a seeded plan into a refusal at the gate.
             "permit.lease_ms": 3000,
         }
