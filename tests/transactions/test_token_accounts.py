@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from solders.account import Account
 from solders.address_lookup_table_account import AddressLookupTableAccount
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
 from solders.instruction import Instruction
 from solders.keypair import Keypair
@@ -17,7 +18,7 @@ from solders.token.associated import get_associated_token_address
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import FailedTransactionMetadata
 
-from markets.solana.transactions.cycle import compiled
+from markets.solana.transactions.cycle import MAX_BYTES, compiled, transaction_bytes
 from markets.solana.transactions.lookup_tables import (
     EXTEND_MAX,
     TABLE_PROGRAM,
@@ -178,7 +179,7 @@ def test_a_table_is_created_filled_read_and_used(vm: LiteSVM):
     table = parse_table(address, str(account.owner), account.data)
     assert [str(key) for key in table.addresses] == names
     # What was added in this slot can be used from the next on.
-    assert parse_table(address, str(account.owner), account.data, now).addresses == table.addresses[:60]
+    assert parse_table(address, str(account.owner), account.data, now).addresses == table.addresses[: 2 * EXTEND_MAX]
     assert parse_table(address, str(account.owner), account.data, now + 1).addresses == table.addresses
     assert tables_of(OWNER).matches(account.data)
     assert not tables_of(SYSTEM_PROGRAM).matches(account.data)
@@ -190,6 +191,13 @@ def test_a_table_is_created_filled_read_and_used(vm: LiteSVM):
     message = send(vm, paid, [table])
     assert [list(one.writable_indexes) for one in message.address_table_lookups] == [list(range(0, 70, 7))]
     assert vm.get_balance(Pubkey.from_string(names[63])) == SOL
+
+
+def test_as_many_addresses_as_one_transaction_adds_fit_beside_limit_and_price():
+    names = [str(Pubkey(bytes([at, 1] * 16))) for at in range(EXTEND_MAX)]
+    budget = [set_compute_unit_limit(1_400_000), set_compute_unit_price(10**6)]
+    made = compiled(OWNER, [*budget, *extend_table(USDC_MINT, OWNER, OWNER, names)], [], str(Hash.default()))
+    assert transaction_bytes(made) <= MAX_BYTES
 
 
 def test_what_is_no_table(vm: LiteSVM):

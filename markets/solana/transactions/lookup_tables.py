@@ -25,8 +25,8 @@ from markets.solana.venues.shape import BadAccount, Filters, Memcmp, key
 
 TABLE_PROGRAM = str(ID)
 TABLE_MAX = 256
-EXTEND_MAX = 30
-"""Addresses added by one transaction: more would not fit into it."""
+EXTEND_MAX = 28
+"""Addresses added by one transaction: more would not fit into it beside a compute limit and a price."""
 _NEVER = 2**64 - 1
 _KNOWN_MAX = 1_024
 _TIPS = frozenset(map(pubkey, TIP_ACCOUNTS))
