@@ -99,8 +99,12 @@ class ChainDesk:
                 await asyncio.sleep(_NO_CHAIN_YET_S)
                 continue
             async with AsyncExitStack() as stack:
-                pool = await stack.enter_async_context(endpoints.open(urls))
+                pool = await stack.enter_async_context(endpoints.open(urls, self._counted))
                 await self._follow(pool, endpoints, urls)
+
+    def _counted(self, failed: bool) -> None:
+        self._context.health.rpc_calls += 1
+        self._context.health.rpc_failures += failed
 
     async def _follow(self, pool: RpcPool, endpoints: Endpoints, urls: tuple[str, ...]) -> None:
         """Read one chain as long as it is at these endpoints."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from markets.solana.rpc.endpoint import EndpointSettings
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import PoolSettings
@@ -35,8 +37,8 @@ class Endpoints:
         entry = run_files.read(self._config, RUN_FILE) if self._offline else None
         return f"@{entry.started_ns}" if entry is not None else ""
 
-    def open(self, urls: tuple[str, ...]) -> RpcPool:
-        """Return a pool over these endpoints that reads what is final.
+    def open(self, urls: tuple[str, ...], counted: Callable[[bool], None] | None = None) -> RpcPool:
+        """Return a pool over these endpoints that reads what is final; `counted` is told of each call if it failed.
 
         Raises:
             UsageFailure: if one is no address. It does not say which: addresses hold keys.
@@ -54,4 +56,4 @@ class Endpoints:
             commitment="finalized",
             max_lag_slots=section.max_lag_slots,
         )
-        return RpcPool(endpoints, settings)
+        return RpcPool(endpoints, settings, counted=counted)
