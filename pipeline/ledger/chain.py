@@ -168,7 +168,8 @@ def _note_difference(connection: Connection, step: Step, held: Held) -> None:
         connection,
         rule=RECONCILIATION_DIFFERENCE,
         severity=_CRITICAL,
-        about=f"{held.genesis[:20]} {held.token} {held.difference}",
+        about=first or held.token,
+        key=f"{held.genesis} {held.token} {held.difference}",
         measured=float(held.difference),
         limit=0.0,
         detail=f"{held.difference} base units of {held.token} are not explained at slot {held.slot}; "

@@ -166,9 +166,13 @@ def notice(
     limit: float,
     detail: str,
     correlation_id: str = "",
+    key: str = "",
 ) -> None:
-    """Note something a person should know, once; it is published after it stands in the books."""
-    name = deterministic_id("anomaly", rule, about)
+    """Note something a person should know, once; it is published after it stands in the books.
+
+    `about` is the id or signature of what it is about; `key` tells apart what is noted about the same thing.
+    """
+    name = deterministic_id("anomaly", rule, about, key) if key else deterministic_id("anomaly", rule, about)
     if connection.scalar(select(Notice.id).where(Notice.id == name)) is None:
         connection.execute(
             insert(Notice).values(

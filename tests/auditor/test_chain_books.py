@@ -230,6 +230,7 @@ async def test_a_transaction_without_a_plan_is_named_and_taken_back_when_the_pla
     rules = {one.rule: one for one in stage.anomalies()}
     assert set(rules) == {"unexplained_transaction", "reconciliation_difference"}
     assert rules["unexplained_transaction"].causation_id == signature
+    assert rules["reconciliation_difference"].causation_id == signature
     assert signature in rules["reconciliation_difference"].detail
     assert told[SOL_MINT].difference == profit_of(plan)
     stage.book(stage.submitted(plan, signature), stage.result(plan, signature, FILLED))
