@@ -33,7 +33,7 @@ class Simulation:
     units: int
     """Compute units."""
     amount_out: int
-    """What the wallet would get of the cycle's token from others, base units; 0 where it fails."""
+    """What the last leg would give the wallet from others, base units; 0 where the transaction fails."""
     failure: Reason | None = None
 
 
@@ -113,13 +113,15 @@ def _gained(
     tables: Sequence[AddressLookupTableAccount],
     asked: Asked,
 ) -> int:
-    """Return what came into the wallet of the cycle's token: told by what the programs did, not by what they log."""
+    """Return what the last leg brought into the wallet: told by what its program did, not by what it logged."""
     inner = value.get("innerInstructions")
     if not isinstance(inner, list):
         raise Malformed("it does not tell the inner instructions")
+    last = max(leg_places(programs_of(message), asked.legs), default=-1)
+    called = [one for one in inner if isinstance(one, dict) and one.get("index") == last]
     try:
-        instructions = _instructions(encoded, message, tables, inner)
-        moves = [move for place, one in enumerate(instructions) for move in moves_of(place, one)]
+        instructions = _instructions(encoded, message, tables, called)
+        moves = [move for place, one in enumerate(instructions) if one.top == last for move in moves_of(place, one)]
     except BadTransaction as error:
         raise Malformed(f"its instructions cannot be: {error}") from None
     return sum(_into(move, asked) for move in moves)
