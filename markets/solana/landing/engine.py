@@ -19,6 +19,7 @@ import aiohttp
 
 from markets.limits import TokenBucket
 from markets.solana.landing.line import Answer, Line, Lines
+from markets.solana.rpc.accounts import Malformed, context_slot
 from markets.solana.rpc.errors import AttemptFailed, BadAnswer, TimedOut, Unreachable
 from markets.solana.rpc.transport import result_of
 from markets.tokens import LAMPORTS_PER_SOL
@@ -92,13 +93,14 @@ class BlockEngine:
             raise BadAnswer(self.host, "answered sendBundle with something that is no bundle id")
         return result
 
-    async def states(self, bundles: Sequence[str]) -> dict[str, BundleState]:
-        """Return what the engine tells of some bundles, as far as the rate allows to ask.
+    async def states(self, bundles: Sequence[str]) -> tuple[int, dict[str, BundleState]]:
+        """Return what the engine tells of some bundles, as far as the rate allows to ask, and its newest slot then.
 
         Raises:
             RpcError: if it does not answer.
         """
         found: dict[str, BundleState] = {}
+        slot = 0
         for start in range(0, len(bundles), MAX_STATUSES):
             if self._bucket is not None and not self._bucket.take():
                 break
@@ -107,7 +109,8 @@ class BlockEngine:
             headers = {"Retry-After": answer.headers["retry-after"]} if "retry-after" in answer.headers else {}
             result = result_of(answer.body, answer.status, headers, self.host, "getInflightBundleStatuses")
             found |= self._states(result)
-        return found
+            slot = max(slot, self._slot(result))
+        return slot, found
 
     async def tip_floor(self, percentile: int) -> int:
         """Return what bundles that landed lately paid at a percentile, lamports; 0 where nobody tells.
@@ -131,6 +134,12 @@ class BlockEngine:
         if status != 200:
             raise BadAnswer(self.host, f"answered HTTP {status} for the tip floor")
         return floor_of(text, percentile, self.host)
+
+    def _slot(self, result: Any) -> int:
+        try:
+            return context_slot(result) if result is not None else 0
+        except Malformed as error:
+            raise BadAnswer(self.host, f"told bundle statuses wrongly: {error}") from None
 
     def _states(self, result: Any) -> dict[str, BundleState]:
         values = result.get("value") if isinstance(result, dict) else None

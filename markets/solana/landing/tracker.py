@@ -52,7 +52,16 @@ class Followed:
     seen_ns: int = 0
     """Wall-clock time when it was first seen in a block; 0 while it is in none."""
     bundle_state: BundleState | None = None
+    bundle_slot: int = 0
+    """At which slot the engine said so."""
     bundle_detail: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether nothing of it is under way any more, by all that the engine and the nodes say."""
+        # An engine that does not know a bundle may not know it yet.
+        lost = self.bundle_state == "Failed" or (self.bundle_state == "Invalid" and self.exhausted)
+        return lost and not self.by_rpc and not self.seen_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +146,22 @@ class Tracker:
                 one.seen_ns = one.seen_ns or self._wall_ns()
                 if _RANKS[seen.commitment] >= wanted:
                     self._decide(one, "landed")
-        for one in followed:
-            # An engine that does not know a bundle may not know it yet.
-            failed = one.bundle_state == "Failed" or (one.bundle_state == "Invalid" and one.exhausted)
-            if failed and not one.by_rpc and not one.seen_ns:
-                self._decide(one, "bundle_failed")
+        await self._look_at_failed([one for one in followed if one.failed and not one.fate.done()])
         await self._look_at_heights([one for one in followed if not one.fate.done() and not one.seen_ns])
+
+    async def _look_at_failed(self, failed: Sequence[Followed]) -> None:
+        """Believe that a bundle failed where no node knows its transaction that has come as far as the engine."""
+        if not failed:
+            return
+        newest = max(one.bundle_slot for one in failed)
+        try:
+            seen = await self.statuses([one.signature for one in failed], history=True, min_slot=newest)
+        except RpcError:
+            return
+        for one in failed:
+            # Sent twice, a bundle may have landed and failed.
+            if one.signature not in seen and not one.by_rpc:
+                self._decide(one, "bundle_failed")
 
     def _decide(self, one: Followed, fate: Fate) -> None:
         self._followed.pop(one.signature, None)
@@ -182,11 +201,12 @@ class Tracker:
         if self._engine is None or not asked:
             return
         try:
-            states = await self._engine.states(asked)
+            slot, states = await self._engine.states(asked)
         except RpcError:
             return
         for one in followed:
-            one.bundle_state = states.get(one.bundle, one.bundle_state)
+            if one.bundle in states:
+                one.bundle_state, one.bundle_slot = states[one.bundle], slot
 
     async def _look_at_heights(self, missing: Sequence[Followed]) -> None:
         due = [one for one in missing if one.last_valid_block_height + FINAL_AFTER < self._height()]
