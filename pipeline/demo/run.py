@@ -34,6 +34,7 @@ MARKET = "market"
 CHAIN = "localnet"
 """Run file of the offline chain's services."""
 _PREFIX = "pipeline-demo-"
+_WORKERS = ["system_manager", "auditor", "executor", "planner", "quote_core", "scanner", "providers", "market"]
 _FOLLOWED = (
     ("OPPORTUNITIES", None),
     ("PLANNED", None),
@@ -101,6 +102,15 @@ class Folders:
             "telemetry.http_port_base": 0,
             "system_manager.port": 0,
             "localnet.rpc_port": 0,
+            # Who has configured live trading must not have real keys sign, or a real block engine hear of it, here.
+            "wallets.source": "localnet",
+            "wallets.addresses": [],
+            "block_engine.url": "",
+            "block_engine.tip_floor_url": "",
+            "block_engine.auth": "",
+            "rpc.endpoints": "",
+            "quote_core.source": "stream",
+            "supervisor.workers": _WORKERS,
             # A starved machine must not turn a seeded plan into a refusal at the gate.
             "permit.lease_ms": 3000,
         }
