@@ -37,7 +37,7 @@ class EngineSettings:
     """How the block engine is reached."""
 
     url: str = field(repr=False)
-    tip_floor_url: str = ""
+    tip_floor_url: str = field(default="", repr=False)
     auth: str = field(default="", repr=False)
     timeout_s: float = 1.0
 
@@ -49,7 +49,7 @@ class BlockEngine:
         """`bucket` limits the calls; None where nobody asks for that."""
         headers = {"x-jito-auth": settings.auth} if settings.auth else {}
         self.settings = settings
-        self.lines = Lines(settings.url, PATH, headers=headers)
+        self.lines = Lines(settings.url, PATH, headers=headers, spare=4)
         self.host = self.lines.host
         self._bucket = bucket
         self._session: aiohttp.ClientSession | None = None
