@@ -16,6 +16,7 @@ The baseline does the same steps one after the other, naively, against the same 
 
 from __future__ import annotations
 
+import os
 from statistics import median
 
 import uvloop
@@ -36,8 +37,9 @@ BASELINE = "nats-py, solana-py, aiohttp, one after the other"
 
 def run(slots: int = SLOTS, slots_whole: int = SLOTS_WHOLE) -> Report:
     """Measure building alone, then the way of plans without and with simulation."""
+    # Six processes on few cores: what else runs on the machine weighs more here than anywhere.
+    notes = [f"Load of the machine when it began, without the benchmark: {os.getloadavg()[0]:.1f}.\n"]
     rows = measure()
-    notes: list[str] = []
     for alone, count in ((True, slots), (False, slots_whole)):
         for simulate in (False, True):
             with own_server(ENVIRONMENT):
