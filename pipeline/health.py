@@ -204,7 +204,8 @@ class Health:
 
     def _settle(self) -> None:
         missing = [*self._missing.values(), *(f"{part}: {trouble}" for part, trouble in self.bus_problems.items())]
-        self.detail = "; ".join(missing)
+        # Several parts may miss the same thing, such as a full disk: once is enough.
+        self.detail = "; ".join(dict.fromkeys(missing))
         if self.ready:
             self.state = WorkerState.DEGRADED if missing else WorkerState.READY
 

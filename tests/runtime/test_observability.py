@@ -113,6 +113,9 @@ def test_degraded_names_what_is_missing() -> None:
     health.bus_problems = {"nats": "not connected"}
     health.enter(health.state)
     assert health.detail == "no quotes; nats: not connected"
+    health.degraded("no quotes", cause="another part")
+    assert health.detail == "no quotes; nats: not connected", "the same thing is told once"
+    health.recovered(cause="another part")
     health.recovered()
     health.bus_problems = {}
     health.enter(health.state)
