@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -161,6 +162,7 @@ def report_json(found: Report, trades: list[Trade], by: By | None) -> dict[str, 
         "pairs": [row | _ratios(row) for row in found.pairs],
         "causes": causes(trades),
         "statuses": found.statuses,
+        "proofs": dict(sorted(Counter(str(trade.row["proof"]) for trade in trades).items())),
         "positions": found.positions,
     }
     if by is not None:
@@ -262,10 +264,16 @@ def _print(document: dict[str, Any], names: Mapping[str, tuple[str, int]]) -> No
     print_table("Realised less expected, by cause", columns, differing, right=columns[2:])
     print_line("")
     print_table("Outcomes", ("status", "executions"), list(document["statuses"].items()), right=("executions",))
+    if set(document["proofs"]) - {"none"}:
+        told = ", ".join(f"{name} {count}" for name, count in document["proofs"].items())
+        print_line(f"on the final chain's word: {told}")
+    if lost := document["proofs"].get("lost"):
+        print_line(f"{lost} were not final when their chain ended: no chain bears them out, and no balance holds them")
 
 
 def _print_rows(title: str, first: str, rows: Sequence[dict[str, Any]], names: Mapping[str, tuple[str, int]]) -> None:
-    columns = ("executions", "filled", "won", "gross", "cost", "net", "expected", "average net", "net SOL", "net USD")
+    counts, sums = ("executions", "filled", "won"), ("gross", "cost", "net", "expected of filled")
+    columns = (*counts, *sums, "average net", "net SOL", "net USD")
     shown = []
     for row in rows:
         symbol, decimals = names.get(row["token"], (row["token"], 0))
