@@ -21,6 +21,8 @@ from pipeline.messages import Anomaly, DeadLetter, ExecutionResult, ExecutionSta
 from .results import SOL_MINT, USDC_MINT, a_plan, a_result
 
 pytestmark = pytest.mark.integration
+PATIENCE_S = 60.0
+"""For a process to start and do its work while many others run; nothing waits so long where it is there sooner."""
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ async def booked(stage: Stage, url: str, count: int, *, plans: int = 0) -> Any:
         executions = sum(row["executions"] for row in report.tokens)
         return report if executions >= count and report.positions.get("PLANNED", 0) >= plans else None
 
-    return await eventually(look, what=f"{count} bookings", logs=stage.logs)
+    return await eventually(look, within_s=PATIENCE_S, what=f"{count} bookings", logs=stage.logs)
 
 
 async def test_killed_while_booking_it_goes_on_where_it_stopped(stage: Stage, bus: Bus, url: str) -> None:
@@ -73,7 +75,7 @@ async def test_killed_while_booking_it_goes_on_where_it_stopped(stage: Stage, bu
         await bus.publish(result)
     for step in ("booking", "booked", "booking:2"):
         doomed = stage.start("auditor", {"PIPELINE_CRASH_AT": step}, **{"auditor.batch": 7})
-        assert await stage.ended(doomed) == -9
+        assert await stage.ended(doomed, PATIENCE_S) == -9
     for result in results[40:]:
         await bus.publish(result)
     live = stage.start("auditor", **{"auditor.batch": 7})
@@ -96,7 +98,7 @@ async def test_killed_while_booking_it_goes_on_where_it_stopped(stage: Stage, bu
         right = found and isinstance(found[-1], PnlSnapshot) and found[-1].executions == 120
         return found[-1] if right else None
 
-    snapshot = await eventually(last, what="the last snapshot", logs=stage.logs)
+    snapshot = await eventually(last, within_s=PATIENCE_S, what="the last snapshot", logs=stage.logs)
     assert (snapshot.net_profit, snapshot.stream_sequence) == (total["net_profit"], 120)
     assert (snapshot.max_drawdown_lamports, snapshot.drawdown_lamports) == (drawdown, peak - equity)
     assert await stage.stop(live) == 0
@@ -188,7 +190,7 @@ async def test_what_is_wrong_is_said(stage: Stage, bus: Bus, url: str) -> None:
         rules = {message.rule for message in found}
         return rules if {"result_without_plan", "plan_executed_twice"} <= rules else None
 
-    assert await eventually(anomalies, what="anomalies", logs=stage.logs) == {
+    assert await eventually(anomalies, within_s=PATIENCE_S, what="anomalies", logs=stage.logs) == {
         "result_without_plan",
         "loss_beyond_fees",
         "inconsistent_result",

@@ -19,6 +19,8 @@ from pipeline.messages import Anomaly, ExecutionStatus, Reconciliation
 from .chain_stage import FEE, SEED, STRANGER, TIP, WALLETS, ChainStage, announce, chain_stage
 
 pytestmark = pytest.mark.integration
+PATIENCE_S = 60.0
+"""For a process to start and do its work while many others run; nothing waits so long where it is there sooner."""
 CAPITAL = 100_000_000_000
 
 
@@ -74,7 +76,9 @@ async def reconciled(stage: Stage, bus: Bus, transactions: int) -> Reconciliatio
                 return message
         return None
 
-    found: Reconciliation = await eventually(last, what=f"{transactions} transactions held", logs=stage.logs)
+    found: Reconciliation = await eventually(
+        last, within_s=PATIENCE_S, what=f"{transactions} transactions held", logs=stage.logs
+    )
     return found
 
 
@@ -87,7 +91,7 @@ async def test_killed_while_it_reads_the_chain_it_is_exact_in_the_end(
     chain.advance(33)
     # Ready and booking without a chain; then the chain appears.
     announce(stage.config(), chain.url)
-    assert await stage.ended(first) == -9
+    assert await stage.ended(first, PATIENCE_S) == -9
     profit += await executed(chain, bus, 2)
     # Booked as dropped, and on the chain.
     profit += await executed(chain, bus, 3, ExecutionStatus.DROPPED)
@@ -97,7 +101,7 @@ async def test_killed_while_it_reads_the_chain_it_is_exact_in_the_end(
     )
     chain.advance(33)
     second = stage.start("auditor", {"PIPELINE_CRASH_AT": "walking"})
-    assert await stage.ended(second) == -9
+    assert await stage.ended(second, PATIENCE_S) == -9
     live = stage.start("auditor")
     held = await reconciled(stage, bus, 4)
     assert (held.opening, held.traded, held.moved, held.upkeep, held.difference) == (opening, profit, 12_345, 0, 0)
