@@ -7,7 +7,7 @@ Layouts: SPL Token's Account and Mint (solana-program/token, interface/src/state
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 from solders.pubkey import Pubkey
@@ -70,6 +70,12 @@ def token_fields(data: bytes) -> tuple[str, str, int]:
 def table_addresses(data: bytes) -> list[str]:
     """Return what a lookup table lists."""
     return [_key(data, offset) for offset in range(_LOOKUP_META_BYTES, len(data) - 31, 32)]
+
+
+def looked_up(data: bytes, indexes: Iterable[int]) -> list[str]:
+    """Return the addresses at some places of a lookup table, those beyond its end left out."""
+    offsets = (_LOOKUP_META_BYTES + 32 * index for index in indexes)
+    return [_key(data, offset) for offset in offsets if offset <= len(data) - 32]
 
 
 def parsed(address: str, account: ChainAccount, decimals: Decimals) -> dict[str, object] | None:

@@ -34,7 +34,7 @@ from localnet.services.params import (
     version_option,
     view_of,
 )
-from localnet.services.parsed import decimals_in, table_addresses
+from localnet.services.parsed import decimals_in, looked_up
 from localnet.services.state import NodeState
 
 MAX_STATUSES = 256
@@ -156,9 +156,8 @@ def _inner(node: NodeState, transaction: VersionedTransaction, outcome: Simulate
         table = view.accounts.get(str(lookup.account_key))
         if table is None:
             return []
-        entries = table_addresses(table.data)
-        writable += [entries[index] for index in lookup.writable_indexes if index < len(entries)]
-        readonly += [entries[index] for index in lookup.readonly_indexes if index < len(entries)]
+        writable += looked_up(table.data, lookup.writable_indexes)
+        readonly += looked_up(table.data, lookup.readonly_indexes)
     return inner_of(outcome.inner_instructions, [*keys, *writable, *readonly], decimals_in(view), as_parsed=True)
 
 

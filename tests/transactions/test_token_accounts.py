@@ -25,6 +25,7 @@ from markets.solana.transactions.lookup_tables import (
     chosen,
     create_table,
     extend_table,
+    listed,
     parse_table,
     tables_of,
 )
@@ -252,3 +253,10 @@ def test_tables_are_named_only_where_that_makes_the_transaction_smaller():
     ]
     sizes = {len(bytes(compiled(OWNER, paid, some, str(Hash.default())))) for some in ([one], [one, two, lone])}
     assert len(sizes) == 1
+
+
+def test_a_tables_addresses_are_listed_in_their_places():
+    keys = [Pubkey(bytes([at] * 32)) for at in range(1, 9)] + [Pubkey.from_string(TIP_ACCOUNTS[0])]
+    table = AddressLookupTableAccount(Pubkey(bytes([100] * 32)), keys)
+    assert list(listed(table)) == keys
+    assert listed(table) is listed(table)

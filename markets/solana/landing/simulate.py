@@ -18,6 +18,7 @@ from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import Priority
 from markets.solana.transactions.cycle import venue_of
 from markets.solana.transactions.landed import BadTransaction, Instruction, read_landed
+from markets.solana.transactions.lookup_tables import listed
 from markets.solana.transactions.moves import Move, Payment, TokenMove, moves_of
 from markets.tokens import SOL_MINT
 from pipeline.messages import Leg
@@ -140,11 +141,11 @@ def _instructions(
     encoded: str, message: MessageV0, tables: Sequence[AddressLookupTableAccount], inner: list[Any]
 ) -> tuple[Instruction, ...]:
     """Read the instructions as those of a transaction that landed, without what only landing tells."""
-    addresses = {str(table.key): table.addresses for table in tables}
+    addresses = {table.key: listed(table) for table in tables}
     writable: list[str] = []
     readonly: list[str] = []
     for lookup in message.address_table_lookups:
-        entries = addresses[str(lookup.account_key)]
+        entries = addresses[lookup.account_key]
         writable += [str(entries[index]) for index in lookup.writable_indexes]
         readonly += [str(entries[index]) for index in lookup.readonly_indexes]
     nothing = [0] * (len(message.account_keys) + len(writable) + len(readonly))

@@ -114,11 +114,17 @@ def chosen(tables: Iterable[AddressLookupTableAccount], keys: Collection[Pubkey]
     return found
 
 
+def listed(table: AddressLookupTableAccount) -> Sequence[Pubkey]:
+    """Return a table's addresses in their places; read from it once, as it makes them anew whenever it is asked."""
+    return _known(table).listed
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A table that was looked into: a table's addresses are made anew whenever they are asked for."""
+    """A table that was looked into."""
 
     table: AddressLookupTableAccount
+    listed: tuple[Pubkey, ...]
     addresses: frozenset[Pubkey]
     """Without tip accounts."""
     usable: AddressLookupTableAccount
@@ -138,5 +144,5 @@ def _known(table: AddressLookupTableAccount) -> _Known:
             usable = AddressLookupTableAccount(table.key, [table.key if one in _TIPS else one for one in addresses])
         if len(_known_tables) >= _KNOWN_MAX:
             _known_tables.clear()
-        found = _known_tables[id(table)] = _Known(table, frozenset(addresses) - _TIPS, usable)
+        found = _known_tables[id(table)] = _Known(table, tuple(addresses), frozenset(addresses) - _TIPS, usable)
     return found
