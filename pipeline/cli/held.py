@@ -34,6 +34,6 @@ def print_held(held: Sequence[Held], names: Mapping[str, tuple[str, int]]) -> No
         rows.append((symbol, *amounts, one.transactions, one.pending))
     columns = ("token", *_AMOUNTS, "transactions", "pending")
     print_table(f"Books against the chain, slot {max(one.slot for one in held)}", columns, rows, right=columns[1:])
-    wrong = [row[0] for row, one in zip(rows, held, strict=True) if one.difference]
+    wrong = [str(row[0]) for row, one in zip(rows, held, strict=True) if one.difference]
     if wrong:
         print_line(f"Not explained: {', '.join(wrong)}. The anomaly reconciliation_difference names the transaction.")
