@@ -9,9 +9,11 @@ manager halts at every start in live mode, until a person resumes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from pipeline.config import Config
 from pipeline.errors import UsageFailure
+from pipeline.sections.base import is_loopback
 
 __all__ = ["EXECUTOR", "LIVE_FLAG", "MAINNET", "check_live", "expected_chain"]
 
@@ -24,7 +26,7 @@ _OFFLINE = ("market", "providers")
 
 
 def check_live(config: Config, *, live: bool, workers: Sequence[str] = ()) -> None:
-    """Refuse a live mode that was not asked for twice, or lacks something; do nothing in the other modes.
+    """Refuse a live mode that was not asked for twice, or lacks something, and an offline one that would send abroad.
 
     `live` says whether `--live` stood on the command line, `workers` which others are to run beside the executor.
 
@@ -32,11 +34,18 @@ def check_live(config: Config, *, live: bool, workers: Sequence[str] = ()) -> No
         UsageFailure: naming the first thing that is missing.
     """
     section = config.executor
+    engine = config.block_engine.url.get_secret_value()
     if section.mode != "live":
         if live:
             raise UsageFailure(
                 f'{LIVE_FLAG} was given, and executor.mode is "{section.mode}"',
                 'leave the flag away, or set executor.mode to "live": docs/live.md says what that needs',
+            )
+        host = urlsplit(engine).hostname or ""
+        if section.mode == "localnet" and engine and host != "localhost" and not is_loopback(host):
+            raise UsageFailure(
+                'executor.mode is "localnet", and block_engine.url is on another host',
+                "leave block_engine.url empty: the offline chain has a block engine of its own",
             )
         return
     if not live:
@@ -48,7 +57,7 @@ def check_live(config: Config, *, live: bool, workers: Sequence[str] = ()) -> No
         raise UsageFailure(
             "live mode needs rpc.endpoints", "set PIPELINE_RPC__ENDPOINTS, or PIPELINE_RPC__ENDPOINTS_FILE to a file"
         )
-    if section.route != "rpc" and not config.block_engine.url.get_secret_value():
+    if section.route != "rpc" and not engine:
         raise UsageFailure(
             f'live mode needs block_engine.url where executor.route is "{section.route}"',
             'set PIPELINE_BLOCK_ENGINE__URL, or executor.route to "rpc"',

@@ -66,6 +66,15 @@ def test_nothing_that_makes_up_a_market_runs_beside_it(name: str) -> None:
         check_live(config(), live=True, workers=[*WORKERS, name])
 
 
+@pytest.mark.parametrize("engine", ["https://engine.example", "http://10.0.0.1:8080", "http://[2001:db8::1]"])
+def test_the_offline_mode_hands_no_transaction_to_another_host(engine: str) -> None:
+    with pytest.raises(UsageFailure, match=r"block_engine\.url is on another host") as caught:
+        check_live(config(executor__mode="localnet", block_engine__url=engine), live=False)
+    assert engine not in str(caught.value)
+    for near in ("http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1", ""):
+        check_live(config(executor__mode="localnet", block_engine__url=near), live=False)
+
+
 def test_the_flag_is_needed_and_belongs_to_live_mode_alone() -> None:
     with pytest.raises(UsageFailure, match="--live was not given"):
         check_live(config(), live=False, workers=WORKERS)
