@@ -60,6 +60,7 @@ def readers() -> dict[str, Any]:
 )
 @example(answer=None, value=[None])
 @example(answer=None, value=[{"confirmationStatus": "odd", "slot": 1}])
+@example(answer=None, value=[{"confirmationStatus": {}, "slot": 1}])
 @example(answer=None, value=[{"confirmationStatus": "confirmed", "slot": True}])
 @example(answer=None, value={"err": {"InstructionError": [0, {"Custom": 1}]}, "logs": ["x"]})
 @example(answer=None, value={"err": {}, "logs": [None]})

@@ -246,7 +246,7 @@ def _statuses(asked: Sequence[str], result: Any) -> dict[str, _Seen]:
         if value is None:
             continue
         commitment = value.get("confirmationStatus") if isinstance(value, dict) else None
-        if commitment not in _RANKS:
+        if commitment not in ("processed", "confirmed", "finalized"):
             raise Malformed("a status without its commitment")
         found[signature] = _Seen(slot_number(value.get("slot")), commitment)
     return found
