@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint build schemas clean miri
+.PHONY: demo test test-thorough lint build schemas clean miri
 
 # The stamp makes the second `make` start at once; it is remade when a source of the native core or a dependency changes.
 $(VENV)/.installed: pyproject.toml core/Cargo.toml $(shell find core/src generated -name '*.rs' 2>/dev/null)
@@ -17,9 +17,13 @@ demo: build
 	$(BIN)/pipeline demo
 
 test: build
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not alone and not thorough"
+	$(BIN)/python -m pytest -m "alone and not thorough"
 	cargo test --manifest-path core/Cargo.toml --no-default-features --quiet
+
+# Long repeats of what the tests show once: every worker killed, all vectors, many kills in a row.
+test-thorough: build
+	$(BIN)/python -m pytest -m thorough
 
 lint: build
 	$(BIN)/ruff check .

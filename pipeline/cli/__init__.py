@@ -32,9 +32,13 @@ RUN, LOOK, SAFETY, SETUP = "Run", "Look", "Safety", "Set up and measure"
 
 COMMANDS: dict[str, _Entry] = {
     "demo": _Entry("demo:demo", RUN, "Run everything offline with a live view, and check the invariants."),
-    "chaos": _Entry("chaos:chaos", RUN, "Run on the offline chain with faults and kills by a seed, and check."),
+    "chaos": _Entry(
+        "chaos:chaos", RUN, "Run on the offline chain with faults and kills, and check that nothing is lost."
+    ),
     "up": _Entry("up:up", RUN, "Run every worker, supervised, until stopped."),
-    "localnet": _Entry("localnet:localnet", RUN, "Run an offline Solana chain by itself."),
+    "localnet": _Entry(
+        "localnet:localnet", RUN, "Run the offline Solana chain alone, with traders, RPC and a block engine."
+    ),
     "worker": _Entry("run_worker:worker", RUN, "Run one worker in this process."),
     "status": _Entry("status:status", LOOK, "Show workers, streams and the permit."),
     "providers": _Entry("providers:providers", LOOK, "Show the external quote providers."),

@@ -28,7 +28,7 @@ def chaos(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would happen when, and run nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Run on the offline chain while transactions are lost, nodes fail and workers are killed; check that nothing is.
+    """Run on the offline chain with faults and kills, and check that nothing is lost.
 
     Transactions are dropped or land late, bundles are lost, nodes limit, fail, stall, fall behind and cut websockets,
     blockhashes are old, forks take confirmed blocks back; executor and auditor are killed, trading is halted and

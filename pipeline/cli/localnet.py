@@ -30,7 +30,10 @@ def localnet(
     no_traders: Annotated[bool, typer.Option("--no-traders", help="Nobody trades but you.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Run an offline Solana chain with pools, traders, RPC and a block engine. Nothing on it is worth anything."""
+    """Run the offline Solana chain alone, with traders, RPC and a block engine.
+
+    Nothing on it is worth anything.
+    """
     chosen: dict[str, object] = {"market.slot_ms": slot_ms, "market.source": "offline"}
     chosen |= {key: value for key, value in (("market.seed", seed), ("localnet.rpc_port", port)) if value is not None}
     config = settings.load(chosen).config

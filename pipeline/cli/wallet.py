@@ -23,7 +23,7 @@ _DESK, _PREPARING = "workers.executor.wallet_desk", "workers.executor.preparing"
 _LAMPORTS_PER_SOL = 1_000_000_000
 _SOL = "So11111111111111111111111111111111111111112"
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Make, list and prepare the wallets that sign.")
 
 LabelOption = Annotated[str, typer.Option("--label", help="A name for people, kept in clear.", show_default=False)]
 

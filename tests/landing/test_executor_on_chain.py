@@ -157,6 +157,7 @@ async def test_killed_at_any_step_on_a_chain(tmp_path: Path, step: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 async def test_killed_again_and_again_while_plans_come(tmp_path: Path) -> None:
     async with chain_stage(tmp_path) as made:
         before = made.chain.wealth()

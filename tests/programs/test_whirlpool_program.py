@@ -87,7 +87,7 @@ def limited(made: Rig, a_to_b: bool, amount: int, limit: int) -> Instruction:
 
 
 @pytest.mark.recorded
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.thorough])])
 def test_vectors_of_the_authors_come_out_exactly(recorded_data: Path, every: int) -> None:
     cases: list[dict[str, Any]] = json.loads(
         gzip.decompress((recorded_data / "solana/vectors/orca_swap_test_cases.json.gz").read_bytes())

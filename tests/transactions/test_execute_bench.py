@@ -61,6 +61,7 @@ async def test_the_recorder_notes_bundles_and_hands_everything_on() -> None:
 
 @pytest.mark.integration
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_plans_reach_the_block_engine_and_land() -> None:
     # The streams, the recorder and the chain are held against each other by the run itself.
     from bench.execute import run
