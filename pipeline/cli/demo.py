@@ -161,9 +161,15 @@ def facts(run: Run) -> dict[str, str]:
     """Return what a summary says of the run itself."""
     market = run.config.market
     restarts = ", ".join(f"{name} {count}" for name, count in sorted(run.seen.restarts.items()))
+    rival: dict[str, str] = {}
+    if run.on_chain:
+        lost = run.tally.results_by_status()["DROPPED"]
+        share = run.config.localnet.rival_chance
+        rival["rival"] = f"looks at {share:.0%} of the slots; {lost} of our bundles were outbid, or their gap was gone"
     return {
         "market": f"recorded pools ({market.recorded_path})" if market.source == "recorded" else "simulated",
         "mode": _MODES.get(run.config.executor.mode, run.config.executor.mode),
+        **rival,
         "seed": str(market.seed),
         "slots": f"{market.slots} asked for" + (", interrupted" if run.interrupted else "") + f"; last {run.seen.slot}",
         "took": f"{run.elapsed_s:.1f} s",
