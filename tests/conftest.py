@@ -28,11 +28,7 @@ settings.load_profile("project")
 ALONE = frozenset(
     {
         "chaos/test_chaos_run.py",
-        "demo/test_demo.py",
-        "external/test_external_processes.py",
         "permit/test_permit_bench.py",
-        "permit/test_permit_chaos.py",
-        "permit/test_permit_stopping.py",
         "rpc/test_rpc_processes.py",
         "rpc/test_rpc_source.py",
         "shm/test_bench.py",

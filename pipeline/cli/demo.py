@@ -91,7 +91,13 @@ async def _demo(overrides: dict[str, object], *, as_json: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     shown: list[tuple[Run, Supervisor]] = []
     running = asyncio.create_task(
-        run_demo(config, stop=stop, on_start=lambda *pair: shown.append(pair), providers=_provider_shares)
+        run_demo(
+            config,
+            stop=stop,
+            on_start=lambda *pair: shown.append(pair),
+            providers=_provider_shares,
+            wallets=our_wallets,
+        )
     )
     if as_json:
         run = await running
@@ -142,6 +148,14 @@ def _provider_shares(config: Config) -> list[ProviderShare]:
     except Failure:
         return []
     return [ProviderShare(row.provider, row.requests, row.good, sum(row.bad.values()), row.state) for row in rows]
+
+
+def our_wallets(config: Config) -> list[str]:
+    """Return the addresses of the wallets that trade; no secret is needed for that."""
+    from markets.solana.wallets import public_addresses, wallet_settings
+
+    wallets = wallet_settings(config.wallets, seed=config.market.seed, data_directory=config.data_directory)
+    return list(public_addresses(wallets))
 
 
 def _headline(run: Run) -> str:

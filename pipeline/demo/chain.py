@@ -60,9 +60,13 @@ def open_session() -> aiohttp.ClientSession:
 
 
 async def read_facts(
-    node: Node, signatures: Iterable[str], results: Iterable[ExecutionResult], plans: dict[str, ExecutionPlan]
+    node: Node,
+    signatures: Iterable[str],
+    results: Iterable[ExecutionResult],
+    plans: dict[str, ExecutionPlan],
+    wallets: Iterable[str],
 ) -> ChainFacts:
-    """Return what the chain says of these signatures, and of the wallets and pools of these results."""
+    """Return what the chain says of these signatures and wallets, and of the pools of these results."""
     known = list(results)
     facts = ChainFacts(landed=await _landed(node, sorted({*signatures, *(r.signature for r in known if r.signature)})))
     filled = [result for result in known if result.status == ExecutionStatus.FILLED and result.signature]
@@ -75,7 +79,7 @@ async def read_facts(
             if moved_before(histories[leg.pool], result.signature, leg.slot):
                 facts.disturbed.add(result.signature)
     held: Counter[str] = Counter()
-    for wallet in sorted({result.wallet for result in known if result.wallet}):
+    for wallet in wallets:
         held += Counter(await _holdings(node, wallet))
     facts.holdings = dict(held)
     return facts

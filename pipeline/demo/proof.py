@@ -32,7 +32,7 @@ class ChainFacts:
     disturbed: set[str] = field(default_factory=set)
     """Signatures whose pools somebody else moved between the quote and the landing."""
     holdings: dict[str, int] = field(default_factory=dict)
-    """What the wallets that traded hold now, by mint, base units."""
+    """What our wallets hold now, by mint, base units."""
 
 
 def traded(results: Iterable[ExecutionResult]) -> dict[str, int]:

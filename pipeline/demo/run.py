@@ -143,12 +143,14 @@ async def run_demo(
     stop: asyncio.Event,
     on_start: Callable[[Run, Supervisor], None] = lambda _run, _supervisor: None,
     providers: Callable[[Config], list[ProviderShare]] = lambda _config: [],
+    wallets: Callable[[Config], list[str]] = lambda _config: [],
     during: Callable[[Run, Supervisor], Coroutine[Any, Any, None]] | None = None,
     disturbed: Callable[[ExecutionResult], bool] = lambda _result: False,
 ) -> Run:
     """Run everything until the market has ended and everything is settled, or until `stop` is set; then check it.
 
-    `providers` asks the running quote core about its external providers, before it is stopped. `during` runs beside
+    `providers` asks the running quote core about its external providers, before it is stopped; `wallets` names our
+    wallets, whose holdings are then asked of the chain. `during` runs beside
     the market, and everything is settled only when it has ended. `disturbed` tells of which results nobody can expect
     that they came out as predicted.
 
@@ -176,7 +178,7 @@ async def run_demo(
             tasks.append(beside)
         await _until_settled(run, supervisor, bus, stop=stop, pids=pids, beside=beside)
         if run.on_chain:
-            run.facts = await chain_facts(run)
+            run.facts = await chain_facts(run, wallets(config))
         run.quotes = summarise(config.shm_directory, await asyncio.to_thread(providers, supervisor.config))
     finally:
         pids |= _processes(supervisor)
@@ -230,13 +232,13 @@ async def _watch(bus: Bus, run: Run) -> None:
     await bus.watch("market_data.slot", on_slot)
 
 
-async def chain_facts(run: Run) -> ChainFacts:
-    """Ask the offline chain's node what became of every transaction."""
+async def chain_facts(run: Run, wallets: list[str]) -> ChainFacts:
+    """Ask the offline chain's node what became of every transaction, and what these wallets hold."""
     tally = run.tally
     async with open_session() as session:
         node = Node(session, chain_url(run.config))
         signed = {signature for signatures in tally.signatures.values() for signature in signatures}
-        return await read_facts(node, signed, tally.results.values(), tally.plans)
+        return await read_facts(node, signed, tally.results.values(), tally.plans, wallets)
 
 
 async def close_market(bus: Bus) -> None:

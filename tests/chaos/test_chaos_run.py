@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(240
 
 def test_nothing_is_lost_or_done_twice(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "chaos", "--seed", "3", "--minutes", "0.75", "--json"],
+        [sys.executable, "-m", "pipeline", "chaos", "--seed", "3", "--minutes", "0.5", "--json"],
         capture_output=True,
         text=True,
         timeout=220,

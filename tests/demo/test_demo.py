@@ -117,7 +117,7 @@ def test_a_seeded_demo_repeats_to_the_last_unit(start: Any, tmp_path: Path) -> N
 ON_PAPER = ("market", "providers", "scanner", "system_manager")
 
 
-KILLED = ("market", "executor", "auditor", "planner", "system_manager", SERVER)
+KILLED = ("market", "executor", "auditor", SERVER)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,9 @@ async def test_the_same_seed_gives_the_same_opportunities_and_another_seed_other
     assert not {opportunity.id for opportunity in other} & {opportunity.id for opportunity in expected}
 
 
-@pytest.mark.parametrize("victim", WORKERS)
+@pytest.mark.parametrize(
+    "victim", [pytest.param(name, marks=[] if name == "market" else [pytest.mark.thorough]) for name in WORKERS]
+)
 async def test_killed_in_the_middle_and_started_again_it_finds_the_same(
     tmp_path: Path, expected: list[Opportunity], victim: str
 ):
@@ -228,6 +230,7 @@ async def test_told_to_stop_the_market_closes_and_started_again_it_trades_on(tmp
         await until(stage, bus, lambda update: update.slot > last.slot + 10 and not update.closing)
 
 
+@pytest.mark.thorough
 async def test_told_to_stop_without_anybody_to_settle_with_it_ends_in_time(tmp_path: Path):
     async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
         await until(stage, bus, lambda update: update.slot >= 5)
@@ -236,6 +239,7 @@ async def test_told_to_stop_without_anybody_to_settle_with_it_ends_in_time(tmp_p
         assert await stage.stop(stage.processes[2]) == 0
 
 
+@pytest.mark.thorough
 async def test_another_market_on_the_same_server_leaves_no_pool_of_the_old_one(tmp_path: Path):
     async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
         await until(stage, bus, lambda update: update.slot >= 5)
