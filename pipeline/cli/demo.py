@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -152,10 +153,9 @@ def _provider_shares(config: Config) -> list[ProviderShare]:
 
 def our_wallets(config: Config) -> list[str]:
     """Return the addresses of the wallets that trade; no secret is needed for that."""
-    from markets.solana.wallets import public_addresses, wallet_settings
-
-    wallets = wallet_settings(config.wallets, seed=config.market.seed, data_directory=config.data_directory)
-    return list(public_addresses(wallets))
+    wallets = import_module("markets.solana.wallets")
+    chosen = wallets.wallet_settings(config.wallets, seed=config.market.seed, data_directory=config.data_directory)
+    return list(wallets.public_addresses(chosen))
 
 
 def _headline(run: Run) -> str:

@@ -64,11 +64,16 @@ class Demo:
                     found[SERVER] = pid
         return found
 
+    def market_is_ready(self) -> bool:
+        """The market starts last, and its chain takes a while to make."""
+        files = self.tmp_path.glob("pipeline-demo-*/run/market.json")
+        return any(json.loads(file.read_text()).get("ready") for file in files)
+
     def wait_until_trading(self, timeout_s: float = 60) -> dict[str, int]:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             found = self.descendants()
-            if {*WORKERS, SERVER} <= found.keys():
+            if {*WORKERS, SERVER} <= found.keys() and self.market_is_ready():
                 time.sleep(1.5)
                 return self.descendants()
             time.sleep(0.05)
