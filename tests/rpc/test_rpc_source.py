@@ -18,7 +18,7 @@ from .offline_chain import Chain, Followed, followed
 from .stage import eventually
 
 
-async def settled(chain: Chain, follow: Followed, within_s: float = 15.0) -> None:
+async def settled(chain: Chain, follow: Followed, within_s: float = 40.0) -> None:
     await eventually(
         lambda: follow.grids and not follow.differing(chain) and follow.settled[-1].slot >= chain.world.slot,
         within_s,
@@ -26,7 +26,7 @@ async def settled(chain: Chain, follow: Followed, within_s: float = 15.0) -> Non
     )
 
 
-async def moved(chain: Chain, follow: Followed, times: int = 1, within_s: float = 15.0) -> None:
+async def moved(chain: Chain, follow: Followed, times: int = 1, within_s: float = 40.0) -> None:
     """Move the market some times; each time the quotes follow."""
     for _ in range(times):
         while not chain.step():
