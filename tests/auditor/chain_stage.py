@@ -105,7 +105,7 @@ class ChainStage:
 
     def auditor(self) -> None:
         """A new auditor's process, as far as its memory goes."""
-        self.desk = Desk(self.bus, self.ledger, producer="auditor", wall_ns=wall_ns)  # type: ignore[arg-type]  # a fake
+        self.desk = Desk(self.bus, self.ledger, producer="auditor", wall_ns=wall_ns)
         health = SimpleNamespace(degraded=self._degraded, recovered=lambda **_: None)
         log = SimpleNamespace(warning=lambda *_, **__: None)
         self.context: Any = SimpleNamespace(config=self.config, health=health, log=log)
@@ -164,7 +164,7 @@ class ChainStage:
         """Somebody else's swap."""
         blockhash = self.world.chain.latest_blockhash("processed")[0]
         label = (amount, self.world.slot)
-        order = Order(who, a_to_b, amount)  # type: ignore[arg-type]  # a role by name
+        order = Order(who, a_to_b, amount)
         made = swap_transaction(
             trader(SEED, who),
             pool,
@@ -172,7 +172,7 @@ class ChainStage:
             least=1,
             accounts=self.known(pool),
             blockhash=blockhash,
-            label=label,  # type: ignore[arg-type]  # a role by name
+            label=label,
         )
         signature = self.world.chain.send(bytes(made))
         self.advance()

@@ -169,7 +169,7 @@ def test_a_fill_that_never_was_is_taken_back_whole() -> None:
         assert case.execution[name] + found.row[name] == 0, name
     names = {"plan_amount_in": 0, "plan_expected_amount_out": 0, "plan_tip": 0, "plan_cost": 0, "legs": "[]"}
     fills = {case.execution["id"]: case.fills, found.row["id"]: found.fills}
-    [trade] = trades_of([case.execution | names, found.row | names], fills)  # type: ignore[operator]  # a dict here
+    [trade] = trades_of([case.execution | names, found.row | names], fills)
     assert (trade.fills, trade.landed, set(trade.causes())) == ([], False, {"fork"})
 
 

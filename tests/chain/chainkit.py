@@ -38,7 +38,7 @@ def lamports(amount: int) -> ChainAccount:
 
 def small_chain(*names: str, amount: int = 10 * SOL, **given: object) -> Chain:
     """A chain on which some wallets hold SOL."""
-    chain = Chain(name="test", **given)  # type: ignore[arg-type]  # the tests name real parameters
+    chain = Chain(name="test", **given)
     for name in names or ("a", "b", "c"):
         chain.put(address(name), lamports(amount))
     return chain

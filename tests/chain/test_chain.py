@@ -203,7 +203,7 @@ def test_history_of_an_account_is_told_in_pages() -> None:
     of_b = address("b")
 
     def page(**given: object) -> list[str]:
-        return [record.signature for record in chain.signatures(of_b, commitment="processed", **given)]  # type: ignore[arg-type]  # named parameters
+        return [record.signature for record in chain.signatures(of_b, commitment="processed", **given)]
 
     assert page() == newest
     assert page(limit=5) == newest[:5]

@@ -21,7 +21,7 @@ MINT = address("mint")
 
 
 def send(chain: Chain, payer: str, *instructions: Instruction, **given: object) -> str:
-    return chain.send(bytes(signed(payer, instructions, chain.latest_blockhash("processed")[0], **given)))  # type: ignore[arg-type]  # named parameters
+    return chain.send(bytes(signed(payer, instructions, chain.latest_blockhash("processed")[0], **given)))
 
 
 def test_a_table_made_on_the_chain_is_used_a_slot_later() -> None:

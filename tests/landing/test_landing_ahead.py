@@ -30,7 +30,7 @@ async def test_fees_asked_with_the_opportunity_are_there_for_its_plan(
     async def noted(self: RpcPool, method: str, params: list, **more: object) -> object:
         if method == "getRecentPrioritizationFees":
             asked.append(params[0])
-        return await call(self, method, params, **more)  # type: ignore[arg-type]  # handed on as it came
+        return await call(self, method, params, **more)
 
     monkeypatch.setattr(RpcPool, "call", noted)
     async with stage.linked() as venue:

@@ -91,7 +91,7 @@ async def test_accounts_are_read_in_every_way():
         both = (await client.get_multiple_accounts([purse, FRESH])).value
         assert both[0] == plain
         assert both[1] is None
-        assert (await client.get_multiple_accounts_json_parsed([mint])).value[0].data.parsed["type"] == "mint"  # type: ignore[union-attr]  # a mint is there
+        assert (await client.get_multiple_accounts_json_parsed([mint])).value[0].data.parsed["type"] == "mint"
         at_owner = MemcmpOpts(offset=32, bytes=str(A))
         for filters in ([165, at_owner], [at_owner]):
             found = (await client.get_program_accounts(program, encoding="base64", filters=filters)).value

@@ -274,7 +274,7 @@ async def test_commitments_are_honoured_everywhere():
             latest = await on.ask("getLatestBlockhash", asked)
             assert latest["context"]["slot"] == slot - depth
             assert latest["value"]["lastValidBlockHeight"] == slot - depth + 150
-            assert latest["value"]["blockhash"] == on.chain.views.by(commitment).blockhash  # type: ignore[arg-type]  # one of the three
+            assert latest["value"]["blockhash"] == on.chain.views.by(commitment).blockhash
             assert (await on.ask("getEpochInfo", asked))["absoluteSlot"] == slot - depth
         assert await on.ask("getSlot") == slot - 32
         assert await on.ask("getTransaction", signature, V0) is None

@@ -225,7 +225,7 @@ def test_without_a_price_of_sol_there_is_no_plan() -> None:
 
 
 def test_the_tip_is_a_share_of_the_profit_before_it() -> None:
-    gross = deciding(an_opportunity()).cycle.amount_out - 10**9  # type: ignore[union-attr]  # an Approved, as above
+    gross = deciding(an_opportunity()).cycle.amount_out - 10**9
     before = gross - 6_000
     for ratio, tip in ((0.0, 100_000), (0.02, -(-before // 50)), (0.2, 1_000_000)):
         decision = deciding(an_opportunity(), allow=rules(**{"tip.profit_ratio": ratio}))

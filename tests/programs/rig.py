@@ -196,4 +196,4 @@ def patched(raw: Raw, at: int, new: bytes) -> Raw:
     """Return an account with other bytes at an offset."""
     data = bytearray(raw[2])
     data[at : at + len(new)] = new
-    return (raw[0], raw[1], bytes(data), *raw[3:])  # type: ignore[return-value]  # as long as it was
+    return (raw[0], raw[1], bytes(data), *raw[3:])

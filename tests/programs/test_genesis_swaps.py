@@ -55,7 +55,7 @@ def rig(pool: GenesisPool, accounts: dict[str, ChainAccount], **options: object)
         for meta in venue.swap_instruction(pool.address, known, Swap(a_to_b, 1, 0, USER, USER, USER)).metas
     ]
     beside = [raw(of) for of in dict.fromkeys((*named, *mints)) if of in accounts and of not in given]
-    made = Rig(PROTOCOLS[pool.venue], pool.address, rows, beside, **options)  # type: ignore[arg-type]  # by their names
+    made = Rig(PROTOCOLS[pool.venue], pool.address, rows, beside, **options)
     if staking:
         made.unfollowed |= {
             row[0] for row in rows if row[1] == TOKEN_PROGRAM and row[0] not in venue.vaults(rows[0][2])

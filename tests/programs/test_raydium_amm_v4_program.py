@@ -119,7 +119,7 @@ def test_more_than_the_user_has_is_refused() -> None:
 def test_closed_pools_trade_nothing(options: dict[str, int]) -> None:
     made = rig()
     instruction = made.instruction(True, 1_000_000)
-    [closed, *_] = accounts((10**12, 10**11), **options)  # type: ignore[arg-type]  # by their names
+    [closed, *_] = accounts((10**12, 10**11), **options)
     made.put(closed)
     assert made.run(instruction).code == 22
 

@@ -115,7 +115,7 @@ def test_the_least_amount_holds() -> None:
 @pytest.mark.parametrize(("options", "code"), [({"status": 4}, 6000), ({"opens": 2**40}, 6000)])
 def test_closed_pools_trade_nothing(options: dict[str, int], code: int) -> None:
     made = rig()
-    [closed, *_] = accounts((10**12, 10**11), **options)  # type: ignore[arg-type]  # by their names
+    [closed, *_] = accounts((10**12, 10**11), **options)
     instruction = made.instruction(True, 1_000)
     made.put(closed)
     assert made.run(instruction).code == code

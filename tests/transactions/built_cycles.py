@@ -102,7 +102,7 @@ def order(legs: list[Leg], **changes: object) -> CycleOrder:
         "tip": 100_000,
         "tip_account": TIP_ACCOUNTS[3],
     }
-    return CycleOrder(**(fields | changes))  # type: ignore[arg-type]  # fields of one dataclass, by name
+    return CycleOrder(**(fields | changes))
 
 
 @dataclass(frozen=True)
