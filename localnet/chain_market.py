@@ -24,7 +24,6 @@ from pipeline.ids import deterministic_id
 from pipeline.messages import Anomaly, ExecutionResult, ExecutionSubmitted, Message, Severity, SlotUpdate
 from pipeline.sections.rpc import LocalnetSection
 
-RUN_FILE = "localnet"
 """Names the address of the chain's services in the run directory."""
 EMPTY_SLOTS = 40
 """Slots after the last outcome, so that everything becomes final."""
@@ -102,7 +101,7 @@ class ChainMarket(Market):
 
     async def stop(self) -> None:
         """Close the services."""
-        run_files.remove(self.context.config, RUN_FILE)
+        run_files.remove(self.context.config, run_files.OFFLINE_CHAIN)
         if self.server is not None:
             await self.server.stop()
 
@@ -113,7 +112,9 @@ class ChainMarket(Market):
         except OSError as error:
             what = f"the offline chain cannot listen on port {section.rpc_port}: {error.strerror or error}"
             raise Refused(what, "set localnet.rpc_port to another one, or to 0 for a free one") from error
-        run_files.write(self.context.config, run_files.RunFile(RUN_FILE, os.getpid(), wall_ns(), urls[0], ready=True))
+        run_files.write(
+            self.context.config, run_files.RunFile(run_files.OFFLINE_CHAIN, os.getpid(), wall_ns(), urls[0], ready=True)
+        )
         self.context.log.info("the offline chain's services", addresses=urls)
 
     def on_message(self, message: Message, delivery: object) -> None:

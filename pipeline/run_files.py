@@ -14,6 +14,8 @@ from pathlib import Path
 from pipeline.clock import wall_ns
 from pipeline.config import Config
 
+OFFLINE_CHAIN = "localnet"
+"""Run file of the offline chain's services."""
 # A wall clock may have been set since.
 _CLOCK_SLACK_NS = 60_000_000_000
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,3 +56,18 @@ def sink_to(out: Path | None) -> Iterator[TextIO]:
             yield file
     except OSError as error:
         raise UsageFailure(f"cannot write {out}: {error.strerror}", "name a file in a directory that exists") from None
+
+
+def write_rows(sink: TextIO, columns: Iterable[str], rows: Iterable[Mapping[str, object]], *, as_csv: bool) -> int:
+    """Write rows as CSV with a heading, or as one JSON object a line; return how many there were."""
+    writer = csv.DictWriter(sink, list(columns), lineterminator="\n")
+    if as_csv:
+        writer.writeheader()
+    count = 0
+    for row in rows:
+        if as_csv:
+            writer.writerow(row)
+        else:
+            sink.write(json.dumps(row, ensure_ascii=False) + "\n")
+        count += 1
+    return count

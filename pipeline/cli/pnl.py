@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli import settings
-from pipeline.cli.books import SOL_DECIMALS, USD_DECIMALS, exact, opened_books, sink_to, timestamp
+from pipeline.cli.books import SOL_DECIMALS, USD_DECIMALS, exact, opened_books, sink_to, timestamp, write_rows
 from pipeline.cli.held import held_json, print_held
 from pipeline.cli.output import JsonOption, print_json, print_line, print_table
 from pipeline.cli.tax import tax
@@ -126,19 +125,8 @@ def export(
     """Export every booked trade in stream order, exact to the last base unit."""
     if as_csv == as_json:
         raise UsageFailure("choose one format", "pipeline trades export --csv, or --json (one object a line)")
-    import json
-
     with opened_books(settings.config().database_url) as reader, sink_to(out) as sink:
-        count = 0
-        writer = csv.DictWriter(sink, list(COLUMNS), lineterminator="\n")
-        if as_csv:
-            writer.writeheader()
-        for row in map(trade_row, reader.trades()):
-            if as_csv:
-                writer.writerow(row)
-            else:
-                sink.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
+        count = write_rows(sink, COLUMNS, map(trade_row, reader.trades()), as_csv=as_csv)
     if out is not None:
         print_line(f"{count} trades written to {out}")
 

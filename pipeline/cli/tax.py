@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli import settings
-from pipeline.cli.books import USD_DECIMALS, exact, opened_books, sink_to, timestamp
+from pipeline.cli.books import USD_DECIMALS, exact, opened_books, sink_to, timestamp, write_rows
 from pipeline.cli.output import print_line
 from pipeline.errors import UsageFailure
 from pipeline.ledger.lots import Disposal, disposals
@@ -45,17 +43,8 @@ def tax(
         raise UsageFailure("choose one format", "pipeline trades tax --csv, or --json (one object a line)")
     with opened_books(settings.config().database_url) as reader, sink_to(out) as sink:
         names = reader.tokens()
-        count = 0
-        writer = csv.DictWriter(sink, list(TAX_COLUMNS), lineterminator="\n")
-        if as_csv:
-            writer.writeheader()
-        for one in found_disposals(reader):
-            row = tax_row(one, names)
-            if as_csv:
-                writer.writerow(row)
-            else:
-                sink.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
+        rows = (tax_row(one, names) for one in found_disposals(reader))
+        count = write_rows(sink, TAX_COLUMNS, rows, as_csv=as_csv)
     if out is not None:
         print_line(f"{count} disposals written to {out}")
 

@@ -31,8 +31,6 @@ from pipeline.supervisor import SERVER, Event, State, Supervisor
 from pipeline.tasks import end_tasks
 
 MARKET = "market"
-CHAIN = "localnet"
-"""Run file of the offline chain's services."""
 _PREFIX = "pipeline-demo-"
 _WORKERS = ["system_manager", "auditor", "executor", "planner", "quote_core", "scanner", "providers", "market"]
 _FOLLOWED = (
@@ -263,7 +261,7 @@ def chain_url(config: Config) -> str:
     Raises:
         CheckFailed: if there is none.
     """
-    entry = run_files.read(config, CHAIN)
+    entry = run_files.read(config, run_files.OFFLINE_CHAIN)
     if entry is None:
         raise CheckFailed("the offline chain's node is gone", "the market's log says why")
     return entry.url

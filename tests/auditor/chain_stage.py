@@ -23,6 +23,7 @@ from localnet.chain_world import ChainTerms, ChainWorld, open_chain
 from localnet.market import Order
 from localnet.rpc_node import RpcNode
 from localnet.traders import swap_transaction, trader
+from markets.solana.rpc.endpoint import offline_endpoint
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.transactions.cycle import CycleOrder, build_cycle
 from markets.solana.transactions.fees import priority_fee
@@ -387,7 +388,7 @@ async def chain_stage(tmp_path: Any, ledger: Ledger, **settings: object) -> Asyn
     announce(config, url)
     stage = None
     try:
-        async with Endpoints(config).open((url,)) as pool:
+        async with Endpoints(config).open((offline_endpoint(url),)) as pool:
             stage = ChainStage(world, node, ledger, config, pool, url)
             yield stage
     finally:

@@ -13,6 +13,7 @@ from solders.system_program import TransferParams, transfer
 
 from localnet.chain_world import ChainTerms, open_chain
 from localnet.rpc_node import RpcNode
+from markets.solana.rpc.endpoint import offline_endpoint
 from markets.solana.rpc.errors import RpcError
 from markets.solana.transactions.effects import effect_of, fills_of
 from markets.solana.transactions.keys import pubkey
@@ -361,7 +362,7 @@ async def test_another_chain_is_an_alarm_and_a_new_opening(stage: ChainStage) ->
     stage.node = RpcNode(stage.world.chain)
     url = await stage.node.start()
     announce(stage.config, url)
-    async with Endpoints(stage.config).open((url,)) as stage.rpc:
+    async with Endpoints(stage.config).open((offline_endpoint(url),)) as stage.rpc:
         stage.auditor()
         opening = stage.holdings(SOL_MINT)
         plan, _ = executed(stage, 2)

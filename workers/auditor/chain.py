@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from markets.solana.rpc.endpoint import EndpointSettings
 from markets.solana.rpc.errors import RpcError
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.transactions.effects import Effect
@@ -94,24 +95,24 @@ class ChainDesk:
         """Follow the chain for ever; wait for it where it is not there yet, and find it again where it moved."""
         endpoints = Endpoints(self._context.config)
         while True:
-            urls = endpoints.now()
-            if not urls:
+            place = endpoints.now()
+            if not place:
                 await asyncio.sleep(_NO_CHAIN_YET_S)
                 continue
             async with AsyncExitStack() as stack:
-                pool = await stack.enter_async_context(endpoints.open(urls, self._counted))
-                await self._follow(pool, endpoints, urls)
+                pool = await stack.enter_async_context(endpoints.open(place, self._counted))
+                await self._follow(pool, endpoints, place)
 
     def _counted(self, failed: bool) -> None:
         self._context.health.rpc_calls += 1
         self._context.health.rpc_failures += failed
 
-    async def _follow(self, pool: RpcPool, endpoints: Endpoints, urls: tuple[str, ...]) -> None:
+    async def _follow(self, pool: RpcPool, endpoints: Endpoints, place: tuple[EndpointSettings, ...]) -> None:
         """Read one chain as long as it is at these endpoints."""
         reader = Reader(pool, self._wallets, endpoints.instance)
         keeping = asyncio.create_task(pool.keep(5.0))
         try:
-            while endpoints.now() in (urls, ()):
+            while endpoints.now() in (place, ()):
                 try:
                     await self.look(reader)
                     self._context.health.recovered(cause="chain")

@@ -13,7 +13,7 @@ from markets.solana.landing.engine import FLOOR_PATH, BlockEngine, EngineSetting
 from markets.solana.landing.link import ChainLink
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.venue import ChainVenue
-from markets.solana.rpc.endpoint import EndpointSettings
+from markets.solana.rpc.endpoint import EndpointSettings, endpoints_in, offline_endpoint
 from markets.solana.rpc.errors import RpcError
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import PoolSettings
@@ -29,9 +29,6 @@ from pipeline.messages import Mode
 from pipeline.permit import Allowed
 from workers.executor.live import confirm_live
 
-RUN_FILE = "localnet"
-# The offline chain is on this machine and limits nothing but by its faults.
-_OFFLINE_RATE, _OFFLINE_BURST = 100_000.0, 100_000
 _CAUSE = "chain"
 _LOOK_S = 0.1
 _SAY_AGAIN_S = 10.0
@@ -136,11 +133,11 @@ def present_place(config: Config) -> Place | None:
     """
     engine = config.block_engine
     if config.executor.mode == "localnet":
-        entry = run_files.read(config, RUN_FILE)
+        entry = run_files.read(config, run_files.OFFLINE_CHAIN)
         if entry is None or not entry.url:
             return None
         url, floor_url, instance = entry.url, entry.url + FLOOR_PATH, f"{entry.pid}@{entry.started_ns}"
-        endpoints: tuple[EndpointSettings, ...] = (EndpointSettings(url, "", _OFFLINE_RATE, _OFFLINE_BURST),)
+        endpoints: tuple[EndpointSettings, ...] = (offline_endpoint(url),)
     else:
         url, floor_url, instance = "", "", ""
         endpoints = _endpoints(config)
@@ -153,14 +150,8 @@ def present_place(config: Config) -> Place | None:
 
 def _endpoints(config: Config) -> tuple[EndpointSettings, ...]:
     section = config.rpc
-    found: list[tuple[str, str]] = []
-    for address in section.endpoints.get_secret_value().replace(",", " ").split():
-        if address.startswith("ws") and found:
-            found[-1] = (found[-1][0], address)
-        else:
-            found.append((address, ""))
     try:
-        return tuple(EndpointSettings(url, socket, section.rate_per_s, section.burst) for url, socket in found)
+        return tuple(endpoints_in(section.endpoints.get_secret_value(), section.rate_per_s, section.burst))
     except ValueError as error:
         raise UsageFailure(f"rpc.endpoints: {error}", "look at PIPELINE_RPC__ENDPOINTS") from None
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from markets.solana.landing.balances import read_balances, token_program_of
 from markets.solana.pool_cache import CacheRefused, load
-from markets.solana.rpc.endpoint import EndpointSettings
+from markets.solana.rpc.endpoint import endpoints_in, offline_endpoint
 from markets.solana.rpc.errors import RpcError
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import PoolSettings
@@ -31,8 +31,6 @@ from workers.executor.wallet_desk import configured, said
 __all__ = ["Wanted", "prepare", "shown"]
 
 T = TypeVar("T")
-_CHAIN_FILE = "localnet"
-_OFFLINE_RATE, _OFFLINE_BURST = 10_000.0, 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,21 +192,18 @@ def open_node(config: Config) -> RpcPool:
         UsageFailure: if there are none, or one is no address. It does not say which: addresses hold keys.
     """
     section = config.rpc
-    urls = [url for url in section.endpoints.get_secret_value().replace(",", " ").split() if not url.startswith("ws")]
-    rate, burst = section.rate_per_s, section.burst
-    if not urls:
-        entry = run_files.read(config, _CHAIN_FILE)
-        urls = [entry.url] if entry is not None and entry.url else []
-        rate, burst = _OFFLINE_RATE, _OFFLINE_BURST
-    if not urls:
+    try:
+        endpoints = endpoints_in(section.endpoints.get_secret_value(), section.rate_per_s, section.burst)
+    except ValueError as error:
+        raise UsageFailure(f"rpc.endpoints: {error}", "look at PIPELINE_RPC__ENDPOINTS") from None
+    entry = run_files.read(config, run_files.OFFLINE_CHAIN)
+    if not endpoints and entry is not None and entry.url:
+        endpoints = [offline_endpoint(entry.url)]
+    if not endpoints:
         raise UsageFailure(
             "no Solana RPC endpoint is configured, and no offline chain runs here",
             "set PIPELINE_RPC__ENDPOINTS, or PIPELINE_RPC__ENDPOINTS_FILE to a file",
         )
-    try:
-        endpoints = [EndpointSettings(url, "", rate, burst) for url in urls]
-    except ValueError as error:
-        raise UsageFailure(f"rpc.endpoints: {error}", "look at PIPELINE_RPC__ENDPOINTS") from None
     return RpcPool(
         endpoints,
         PoolSettings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from markets.solana.rpc.endpoint import EndpointSettings
+from markets.solana.rpc.endpoint import EndpointSettings, endpoints_in
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import PoolSettings
 from markets.solana.rpc.socket import SocketSettings
@@ -43,15 +43,9 @@ def open_rpc(section: RpcSection, counted: Callable[[bool], None] | None = None)
 
 
 def endpoints_of(section: RpcSection) -> list[EndpointSettings]:
-    """Return the configured endpoints: each HTTP address with the websocket's that follows it, if one does."""
-    found: list[tuple[str, str]] = []
-    for address in section.endpoints.get_secret_value().replace(",", " ").split():
-        if address.startswith("ws") and found:
-            found[-1] = (found[-1][0], address)
-        else:
-            found.append((address, ""))
+    """Return the configured endpoints."""
     try:
-        return [EndpointSettings(url, socket, section.rate_per_s, section.burst) for url, socket in found]
+        return endpoints_in(section.endpoints.get_secret_value(), section.rate_per_s, section.burst)
     except ValueError as error:
         raise UsageFailure(f"rpc.endpoints: {error}", "look at PIPELINE_RPC__ENDPOINTS") from None
 

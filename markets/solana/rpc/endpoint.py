@@ -56,6 +56,26 @@ class EndpointSettings:
 _WEBSOCKET_SCHEMES = ("ws", "wss", "http", "https")
 
 
+def endpoints_in(text: str, rate_per_s: float, burst: int) -> list[EndpointSettings]:
+    """Return the endpoints of a list of addresses: each HTTP address with the websocket's that follows it, if one does.
+
+    Raises:
+        ValueError: if one is no address. It does not say which: addresses hold keys.
+    """
+    found: list[tuple[str, str]] = []
+    for address in text.replace(",", " ").split():
+        if address.startswith("ws") and found:
+            found[-1] = (found[-1][0], address)
+        else:
+            found.append((address, ""))
+    return [EndpointSettings(url, socket, rate_per_s, burst) for url, socket in found]
+
+
+def offline_endpoint(url: str) -> EndpointSettings:
+    """Return the offline chain's node: it is on this machine, and limits nothing but by its faults."""
+    return EndpointSettings(url, rate_per_s=100_000.0, burst=100_000)
+
+
 class Latencies:
     """The last few hundred durations: their moving average and quantiles."""
 
