@@ -18,7 +18,7 @@ from pipeline.cli.held import held_json, print_held
 from pipeline.cli.output import JsonOption, print_json, print_line, print_table
 from pipeline.cli.tax import tax
 from pipeline.errors import UsageFailure
-from pipeline.ledger.figures import By, breakdown, causes, ratios
+from pipeline.ledger.figures import MIN_HOURS, MIN_TRADES, By, breakdown, causes, ratios
 from pipeline.ledger.queries import Report
 from pipeline.ledger.trades import Trade
 
@@ -89,7 +89,7 @@ def pnl(
     elif reconcile:
         print_held(held, names)
     elif by is not None:
-        _print_rows(by.title(), by, document["by"], names)
+        _print_by(by, document["by"], names)
     else:
         _print(document, names)
         if held:
@@ -146,6 +146,7 @@ def report_json(found: Report, trades: list[Trade], by: By | None) -> dict[str, 
             "tips_lamports": sum(row["tips_lamports"] for row in found.tokens),
         },
         "ratios": asdict(ratios(trades)),
+        "ratios_need": {"trades": MIN_TRADES, "hours": MIN_HOURS},
         "tokens": [row | _ratios(row) for row in found.tokens],
         "pairs": [row | _ratios(row) for row in found.pairs],
         "causes": causes(trades),
@@ -233,8 +234,8 @@ def _print(document: dict[str, Any], names: Mapping[str, tuple[str, int]]) -> No
             ("won", f"{totals['wins']} ({_percent(totals['wins'], totals['filled'])})"),
             ("largest drawdown, SOL", f"{exact(totals['max_drawdown_lamports'], SOL_DECIMALS)} ({share} of capital)"),
             ("present drawdown, SOL", exact(totals["drawdown_lamports"], SOL_DECIMALS)),
-            (f"Sharpe, Sortino per trade ({risk['trades']})", _both(risk, "trade")),
-            (f"Sharpe, Sortino per hour, annualised ({risk['hours']})", _both(risk, "hour")),
+            (f"Sharpe, Sortino per trade ({risk['trades']})", ", ".join(_risk(risk, "trade"))),
+            (f"Sharpe, Sortino per hour, annualised ({risk['hours']})", ", ".join(_risk(risk, "hour"))),
             ("booked without a price", totals["unvalued"]),
             ("booked up to", f"EXECUTED {document['positions'].get('EXECUTED', 0)}"),
         ],
@@ -271,9 +272,37 @@ def _print_rows(title: str, first: str, rows: Sequence[dict[str, Any]], names: M
     print_table(title, (*heads, *columns), shown, right=columns)
 
 
-def _both(risk: dict[str, Any], period: str) -> str:
-    found = [risk[f"{name}_per_{period}"] for name in ("sharpe", "sortino")]
-    return ", ".join("-" if one is None else f"{one:.2f}" for one in found)
+def _print_by(by: By, rows: Sequence[dict[str, Any]], names: Mapping[str, tuple[str, int]]) -> None:
+    _print_rows(by.title(), by, rows, names)
+    risks, differing = [], []
+    for row in rows:
+        symbol, decimals = names.get(row["token"], (row["token"], 0))
+        first, risk = (row[by], symbol), row["ratios"]
+        # An hour is one hour long: there is no series of hours in it.
+        hours = () if by == "hour" else (risk["hours"], *_risk(risk, "hour"))
+        risks.append((*first, exact(row["max_drawdown"], decimals), risk["trades"], *_risk(risk, "trade"), *hours))
+        differing += [
+            (*first, one["cause"], one["trades"], exact(one["difference"], decimals)) for one in row["causes"]
+        ]
+    of_hours = () if by == "hour" else ("hours", "Sharpe, annualised", "Sortino, annualised")
+    columns = ("largest drawdown", "landed", "Sharpe", "Sortino", *of_hours)
+    print_line("")
+    print_table(f"Risk, in the token, by {by}", (by, "token", *columns), risks, right=columns)
+    print_line(
+        f"Ratios need {MIN_TRADES} landed trades, annualised ones {MIN_HOURS} hours; -: nothing varied, or was lost."
+    )
+    print_line("")
+    columns = ("trades", "difference")
+    print_table("Realised less expected, by cause", (by, "token", "cause", *columns), differing, right=columns)
+
+
+def _risk(risk: Mapping[str, Any], period: str) -> tuple[str, str]:
+    """Return Sharpe and Sortino as a person reads them."""
+    enough = risk["trades"] >= MIN_TRADES if period == "trade" else risk["hours"] >= MIN_HOURS
+    if not enough:
+        return "too few", "too few"
+    sharpe, sortino = (risk[f"{name}_per_{period}"] for name in ("sharpe", "sortino"))
+    return ("-" if sharpe is None else f"{sharpe:.2f}"), ("-" if sortino is None else f"{sortino:.2f}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:

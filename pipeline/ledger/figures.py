@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -40,11 +40,15 @@ def ratios(trades: Iterable[Trade]) -> Ratios:
     periods. The return without risk is 0. Per hour: sums of the hours (UTC) from the first trade to the last,
     empty ones included.
     """
-    valued = [
-        (one.row["finished_ns"], one.net_lamports) for one in trades if one.landed and one.net_lamports is not None
-    ]
-    single = [float(amount) for _, amount in valued]
-    hourly = _by_hour(valued)
+    return _ratios(
+        [(one.row["finished_ns"], one.net_lamports) for one in trades if one.landed and one.net_lamports is not None]
+    )
+
+
+def _ratios(returns: Sequence[tuple[int, int]]) -> Ratios:
+    """Return the ratios over (wall-clock ns, amount)."""
+    single = [float(amount) for _, amount in returns]
+    hourly = _by_hour(returns)
     year = math.sqrt(HOURS_A_YEAR)
     return Ratios(
         len(single),
@@ -72,6 +76,16 @@ def sortino(returns: Sequence[float], least: int) -> float | None:
     return statistics.fmean(returns) / downside if downside else None
 
 
+def max_drawdown(profits: Iterable[int]) -> int:
+    """Return the largest fall of the running sum from its highest point so far, which is at least 0."""
+    total = peak = fall = 0
+    for profit in profits:
+        total += profit
+        peak = max(peak, total)
+        fall = max(fall, peak - total)
+    return fall
+
+
 def causes(trades: Iterable[Trade]) -> list[dict[str, Any]]:
     """Return, per token and cause, how many trades came to something else than expected, and by how much."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -85,33 +99,31 @@ def causes(trades: Iterable[Trade]) -> list[dict[str, Any]]:
 
 
 def breakdown(trades: Iterable[Trade], by: By, pair: Callable[[Trade], str]) -> list[dict[str, Any]]:
-    """Return sums per pair, per way through venues, or per hour, each with its token: amounts of two never mix."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    """Return sums and risk per pair, per way through venues, or per hour, each with its token: two never mix.
+
+    `ratios` and `max_drawdown` are of the net profits in that token, in the order of the stream; `causes` are those of
+    the row.
+    """
+    groups: dict[tuple[str, str], list[Trade]] = {}
     for trade in trades:
         name = pair(trade) if by == "pair" else trade.venues if by == "venue" else hour_of(trade.row["finished_ns"])
-        key = name, trade.row["token"]
-        entry = found.setdefault(key, dict.fromkeys(_SUMS, 0) | {by: name, "token": key[1]})
-        figures = trade.figures
-        entry["executions"] += 1
-        for sum_, amount in _amounts(trade, figures).items():
-            entry[sum_] += amount
-    return [found[key] for key in sorted(found)]
+        groups.setdefault((name, trade.row["token"]), []).append(trade)
+    return [{by: name, "token": token} | _summed(groups[name, token]) for name, token in sorted(groups)]
 
 
-_SUMS = (
-    "executions",
-    "filled",
-    "wins",
-    "gross_profit",
-    "fees_lamports",
-    "tips_lamports",
-    "cost",
-    "net_profit",
-    "expected_profit",
-    "expected_of_filled",
-    "net_lamports",
-    "net_usd_e6",
-)
+def _summed(trades: Sequence[Trade]) -> dict[str, Any]:
+    """Return what stands in a row of a breakdown: trades of one token, in the order of the stream."""
+    amounts = [_amounts(trade, trade.figures) for trade in trades]
+    net = [(trade.row["finished_ns"], trade.figures["net_profit"]) for trade in trades if trade.landed]
+    return (
+        {"executions": len(trades)}
+        | {name: sum(one[name] for one in amounts) for name in amounts[0]}
+        | {
+            "ratios": asdict(_ratios(net)),
+            "max_drawdown": max_drawdown(one["net_profit"] for one in amounts),
+            "causes": [{name: row[name] for name in ("cause", "trades", "difference")} for row in causes(trades)],
+        }
+    )
 
 
 def _amounts(trade: Trade, figures: dict[str, int]) -> dict[str, int]:

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from pipeline.ledger import Entry, Ledger, PlanEntry, Span, open_report
 from pipeline.ledger.chain_models import SOL
 from pipeline.ledger.corrections import NEVER_LANDED, Case, Outcome, by_token, correct
-from pipeline.ledger.figures import MIN_HOURS, MIN_TRADES, breakdown, causes, hour_of, ratios, sharpe, sortino
+from pipeline.ledger.figures import (
+    MIN_HOURS,
+    MIN_TRADES,
+    breakdown,
+    causes,
+    hour_of,
+    max_drawdown,
+    ratios,
+    sharpe,
+    sortino,
+)
 from pipeline.ledger.lots import Book, Transfer, disposals
 from pipeline.ledger.rows import execution_row, fill_rows, plan_row
 from pipeline.ledger.trades import CAUSES, Trade, trades_of
@@ -117,8 +127,54 @@ def test_breakdowns_add_up_and_never_mix_tokens() -> None:
         assert sum(row["executions"] for row in rows) == 6
     [row, _] = breakdown(trades, "venue", str)
     assert row["venue"] == "WHIRLPOOL > RAYDIUM_CPMM"
+    for name in ("fees_lamports", "tips_lamports", "cost", "expected_profit", "wins", "filled", "net_lamports"):
+        assert sum(row[name] for row in rows) > 0
     assert hour_of(1_790_000_000_000_000_000) == "2026-09-21 14:00"
     assert hour_of(10**30) == ""
+
+
+def test_each_row_has_its_own_risk_and_causes() -> None:
+    # Half of them in SOL (profits 500, 600, ...), half in USDC without a price: the row's own token needs none.
+    trades = [
+        a_trade(number, gross=6_000 + 100 * (number // 2 % 5), token=token, price=0 if token == USDC_MINT else 1)
+        for number in range(2 * MIN_TRADES)
+        for token in [[SOL_MINT, USDC_MINT][number % 2]]
+    ]
+    trades += [
+        a_trade(100, status=ExecutionStatus.REVERTED),
+        a_trade(101, status=ExecutionStatus.DROPPED),  # paid nothing: no trade of the series
+        a_trade(102, gross=1_500),
+    ]
+    rows = {row["token"]: row for row in breakdown(trades, "pair", lambda trade: trade.row["pair"])}
+    sol, usdc = rows[SOL_MINT], rows[USDC_MINT]
+    series = [500.0 + 100 * (number % 5) for number in range(MIN_TRADES)]
+    assert usdc["ratios"]["trades"] == MIN_TRADES
+    assert usdc["ratios"]["sharpe_per_trade"] == pytest.approx(statistics.fmean(series) / statistics.stdev(series))
+    assert usdc["ratios"]["sortino_per_trade"] is None  # nothing was lost
+    assert (usdc["ratios"]["hours"], usdc["ratios"]["sharpe_per_hour"]) == (1, None)
+    assert usdc["max_drawdown"] == 0
+    series += [-5_100.0, -4_000.0]
+    assert sol["ratios"]["trades"] == MIN_TRADES + 2
+    downside = math.sqrt((5_100.0**2 + 4_000.0**2) / (MIN_TRADES + 2))
+    assert sol["ratios"]["sortino_per_trade"] == pytest.approx(statistics.fmean(series) / downside)
+    assert sol["max_drawdown"] == 9_100
+    counts = {one["cause"]: one["trades"] for one in sol["causes"]}
+    assert (counts["competitor"], counts["reverted"], counts["slippage"]) == (1, 1, MIN_TRADES + 1)
+    assert sum(one["difference"] for one in sol["causes"]) == sol["net_profit"] - sol["expected_profit"]
+
+
+def test_rows_with_too_few_trades_have_no_ratio() -> None:
+    trades = [a_trade(number, gross=6_000 + number) for number in range(MIN_TRADES - 1)]
+    for by in ("pair", "venue", "hour"):
+        [row] = breakdown(trades, by, lambda trade: trade.row["pair"])
+        assert row["ratios"]["trades"] == MIN_TRADES - 1
+        assert not {value for name, value in row["ratios"].items() if name not in ("trades", "hours")} - {None}
+
+
+def test_the_drawdown_of_a_row_begins_at_nothing() -> None:
+    assert max_drawdown([]) == 0
+    assert max_drawdown([-3, -2, 10, -4, 3, -5, 20]) == 6
+    assert max_drawdown([-3, -2]) == 5
 
 
 # Corrections
