@@ -92,6 +92,8 @@ class Stage:
             "worker.data_dir": str(self.directory / "data"),
             "permit.renew_ms": 25,
             "permit.lease_ms": 1000,
+            # Most of these tests run without an auditor.
+            "rules.unbooked_s": 3600.0,
             "system_manager.port": 0,
             "telemetry.http_port_base": 0,
             **self.more,

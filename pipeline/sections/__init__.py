@@ -222,6 +222,7 @@ class RulesSection(Section):
     memory_min_reports: Positive
     silent_s: Seconds
     silent_min_reports: Positive
+    unbooked_s: Seconds
 
 
 class SystemManagerSection(Section):

@@ -15,7 +15,16 @@ from permit_stage import Stage, closed, eventually, logs, opened
 
 from pipeline.bus import Bus
 from pipeline.config import ConfigError, load_config
-from pipeline.messages import Anomaly, KillSwitch, PermitState, PnlSnapshot, WorkerHealth, WorkerState
+from pipeline.messages import (
+    Anomaly,
+    ExecutionResult,
+    KillSwitch,
+    Message,
+    PermitState,
+    PnlSnapshot,
+    WorkerHealth,
+    WorkerState,
+)
 from pipeline.permit import Latched, NotAllowedError, Person, RefusedBy
 from pipeline.permit.halting import HaltReport
 from pipeline.permit.word import WordHalt
@@ -213,9 +222,9 @@ HEALTH = {"worker": "executor", "instance": "x", "state": WorkerState.READY}
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("rule", ["drawdown", "error_ratio", "rpc_failures", "memory", "worker_silent"])
+@pytest.mark.parametrize("rule", ["drawdown", "error_ratio", "rpc_failures", "memory", "worker_silent", "unbooked"])
 async def test_a_broken_rule_halts_and_is_reported(stage: Stage, rule: str) -> None:
-    stage.manager(**{"rules.silent_s": 1.5, "rules.memory_min_reports": 2})
+    stage.manager(**{"rules.silent_s": 1.5, "rules.memory_min_reports": 2, "rules.unbooked_s": 0.5})
     config = stage.config()
     bus = await Bus.connect(config.nats, name="tests")
     seen: list[Anomaly] = []
@@ -225,7 +234,7 @@ async def test_a_broken_rule_halts_and_is_reported(stage: Stage, rule: str) -> N
     await control_url(stage)
     for number in range(8):
         if rule == "drawdown":
-            message: PnlSnapshot | WorkerHealth = PnlSnapshot(
+            message: Message = PnlSnapshot(
                 id=f"p{number}",
                 token="T",
                 executions=number + 1,
@@ -233,6 +242,8 @@ async def test_a_broken_rule_halts_and_is_reported(stage: Stage, rule: str) -> N
                 starting_capital_lamports=1000,
                 created_ns=10**18 + number,
             )
+        elif rule == "unbooked":
+            message = ExecutionResult(id=f"r{number}", plan_id=f"plan{number}")
         else:
             counters: dict[str, Any] = {
                 "error_ratio": {"handled": number, "failed": 10 * number},
@@ -252,7 +263,7 @@ async def test_a_broken_rule_halts_and_is_reported(stage: Stage, rule: str) -> N
         await asyncio.sleep(0.02)
     assert [anomaly.rule for anomaly in seen] == [rule]
     assert seen[0].measured > seen[0].limit
-    assert seen[0].causation_id == ("p" if rule == "drawdown" else "h") + seen[0].causation_id[1:]
+    assert seen[0].causation_id[0] == {"drawdown": "p", "unbooked": "r"}.get(rule, "h")
     await asyncio.sleep(0.3)
     assert gate.view().actor == f"rule:{rule}"
     await bus.close(1)

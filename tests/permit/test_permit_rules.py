@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from pipeline.config import load_config
 from pipeline.messages import PnlSnapshot, WorkerHealth, WorkerState
+from pipeline.permit.change import REASON_LENGTH
 from workers.system_manager import rules
-from workers.system_manager.rules import Broken, Health, Pnl, TooFew, Within
+from workers.system_manager.books import Books
+from workers.system_manager.rules import Broken, Health, Pnl, TooFew, Waiting, Within
 from workers.system_manager.watch import Watch
 
 SETTINGS = load_config({}, environment={}).rules
@@ -26,6 +28,7 @@ REPORT = Health(
     rpc_calls=0,
     rpc_failures=0,
     memory_ratio=0.1,
+    detail="",
 )
 
 
@@ -109,6 +112,50 @@ def test_silence(now_s: float, watching_since_s: float, stopping: bool, count: i
         minimum=3,
     )
     assert isinstance(outcome, expected)
+
+
+FULL = "books: database or disk is full"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "looked_s", "watching_since_s", "expected"),
+    [
+        ([], 99.0, 0.0, Within("unbooked", "auditor", 0.0, 10.0)),
+        ([Waiting(5.0, "r1", 1)], 15.0, 0.0, Within("unbooked", "auditor", 10.0, 10.0)),  # the limit itself holds
+        ([Waiting(5.0, "r1", 1)], 40.0, 30.0, Within("unbooked", "auditor", 10.0, 10.0)),  # nobody was listening before
+        (
+            [Waiting(5.0, "r1", 1), Waiting(14.0, "r2", 2)],
+            15.5,
+            0.0,
+            Broken(
+                "unbooked", "auditor", 10.5, 10.0, f"results have waited 10.5 s to be booked: auditor: {FULL}", "r1"
+            ),
+        ),
+    ],
+)
+def test_the_oldest_result_that_waits_for_the_books_is_measured(
+    waiting: list[Waiting], looked_s: float, watching_since_s: float, expected: rules.Outcome
+) -> None:
+    said = [replace(REPORT, worker="auditor", at_s=6.0, detail=FULL), replace(REPORT, worker="auditor", at_s=7.0)]
+    outcome = rules.unbooked("auditor", waiting, said, looked_s=looked_s, watching_since_s=watching_since_s, limit=10.0)
+    assert outcome == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ([], "auditor has not reported meanwhile"),
+        ([replace(REPORT, at_s=4.0, detail=FULL)], "auditor has not reported meanwhile"),
+        ([replace(REPORT, at_s=6.0)], "auditor reports nothing amiss"),
+        ([replace(REPORT, at_s=6.0, detail="x" * 5000)], f"auditor: {'x' * 300}"),
+    ],
+)
+def test_why_nothing_is_booked_is_named(said: list[Health], words: str) -> None:
+    waiting = [Waiting(5.0, "r1", 1)]
+    outcome = rules.unbooked("auditor", waiting, said, looked_s=20.0, watching_since_s=0.0, limit=10.0)
+    assert isinstance(outcome, Broken)
+    assert outcome.detail == f"results have waited 15.0 s to be booked: {words}"
+    assert len(outcome.detail) <= REASON_LENGTH
 
 
 def test_drawdown_is_the_fall_from_the_peak_over_the_starting_capital() -> None:
@@ -205,8 +252,54 @@ def test_time_of_not_listening_is_not_the_workers_silence() -> None:
     assert [broken.rule for broken in watch.broken(110.1, 0.0)] == ["worker_silent"]
 
 
+def unbooked(watch: Watch, now_s: float) -> float:
+    """How long the oldest result has waited, in seconds."""
+    found = [outcome for outcome in watch.outcomes(now_s, now_s) if outcome.rule == "unbooked"]
+    assert isinstance(found[0], Within | Broken)
+    return found[0].measured
+
+
+def test_results_wait_until_the_books_have_them() -> None:
+    watch = Watch(SETTINGS, 0.0)
+    watch.books(Books(7, "r7", 0), 1.0)
+    assert unbooked(watch, 100.0) == 0.0, "what stood there before the first look is not waited for"
+    watch.books(Books(9, "r9", 0), 101.0)
+    watch.books(Books(12, "r12", 8), 105.0)
+    assert unbooked(watch, 200.0) == 4.0, "measured at the last look: nothing is known of later"
+    watch.books(Books(12, "r12", 9), 106.0)
+    assert unbooked(watch, 106.0) == 1.0
+    watch.books(Books(12, "r12", 12), 107.0)
+    assert unbooked(watch, 107.0) == 0.0
+    watch.books(Books(0, "", 12), 108.0)  # aged away, or no result at all
+    watch.books(Books(13, "r13", 12), 109.0)
+    watch.books(Books(0, "", 12), 119.5)
+    assert [broken.rule for broken in watch.broken(119.5, 119.5)] == ["unbooked"]
+    watch.books(Books(2, "s2", 13), 120.0)  # the stream began anew
+    assert watch.broken(120.0, 120.0) == []
+
+
+def test_an_auditor_that_comes_back_in_time_halts_nothing_and_one_that_stays_away_does() -> None:
+    watch = Watch(SETTINGS, 0.0)
+    watch.books(Books(0, "", 0), 0.0)
+    for second in range(1, 60):
+        # Killed every 12 s and back after 8, while results come every second.
+        back = second % 12 < 4
+        watch.books(Books(second, f"r{second}", second if back else second - second % 12 + 3), float(second))
+        assert watch.broken(float(second), float(second)) == []
+    for second in range(60, 75):
+        watch.books(Books(second, f"r{second}", 59), float(second))
+    assert [broken.rule for broken in watch.broken(74.0, 74.0)] == ["unbooked"]
+    watch.restart(74.0)
+    assert watch.broken(99.0, 99.0) == [], "a resume accepts what was"
+    for second in range(100, 112):
+        watch.books(Books(second, f"r{second}", 59), float(second))
+    assert [broken.cause_id for broken in watch.broken(111.0, 111.0)] == ["r100"]
+
+
 def test_the_windows_are_bounded() -> None:
     watch = Watch(SETTINGS, 0.0)
+    for number in range(50_000):
+        watch.books(Books(number, "r", 0), 1.0)
     for number in range(2000):
         watch.health(health(f"worker-{number}"), 0.0)
     for number in range(50_000):
@@ -214,6 +307,7 @@ def test_the_windows_are_bounded() -> None:
     watch.broken(1.0, 500_000.0)
     assert len(watch._workers) == 256
     assert len(watch._pnl) <= 4100
+    assert len(watch._waiting) <= 4100
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-400, 400)), min_size=6, max_size=60))

@@ -15,13 +15,18 @@ __all__ = [
     "Outcome",
     "Pnl",
     "TooFew",
+    "Waiting",
     "Within",
     "drawdown",
     "error_ratio",
     "memory",
     "rpc_failures",
     "silent",
+    "unbooked",
 ]
+
+# Of a worker's own words in a reason, which has its length too.
+_WORDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Health:
     rpc_calls: int
     rpc_failures: int
     memory_ratio: float
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,15 @@ class Pnl:
     peak_lamports: int
     net_profit_lamports: int
     starting_capital_lamports: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A result that the books do not have yet: its place in EXECUTED; `at_s` is when it was first seen there."""
+
+    at_s: float
+    id: str
+    sequence: int
 
 
 def error_ratio(worker: str, reports: Sequence[Health], *, limit: float, minimum: int) -> Outcome:
@@ -153,6 +168,38 @@ def drawdown(snapshots: Sequence[Pnl], *, limit: float, minimum: int) -> Outcome
         detail = f"booked P&L is {fall} lamports under its peak, of {capital} starting capital"
         return Broken("drawdown", "pnl", ratio, limit, detail, last.id)
     return Within("drawdown", "pnl", ratio, limit)
+
+
+def unbooked(
+    worker: str,
+    waiting: Sequence[Waiting],
+    reports: Sequence[Health],
+    *,
+    looked_s: float,
+    watching_since_s: float,
+    limit: float,
+) -> Outcome:
+    """Measure the seconds that the oldest result had waited for the books, kept by `worker`, at the last look.
+
+    Time in which nobody was listening (`watching_since_s`) does not count.
+    """
+    if not waiting:
+        return Within("unbooked", worker, 0.0, limit)
+    oldest = waiting[0]
+    waited = max(0.0, looked_s - max(oldest.at_s, watching_since_s))
+    if waited > limit:
+        detail = f"results have waited {waited:.1f} s to be booked: {_said(worker, oldest.at_s, reports)}"
+        return Broken("unbooked", worker, waited, limit, detail, oldest.id)
+    return Within("unbooked", worker, waited, limit)
+
+
+def _said(worker: str, since_s: float, reports: Sequence[Health]) -> str:
+    """Return what a worker missed since then by its own words, however often it took heart in between."""
+    since = [report for report in reports if report.at_s >= since_s]
+    if not since:
+        return f"{worker} has not reported meanwhile"
+    missed = next((report.detail for report in reversed(since) if report.detail), "")
+    return f"{worker}: {missed[:_WORDS]}" if missed else f"{worker} reports nothing amiss"
 
 
 def _ratio(

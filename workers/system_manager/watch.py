@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 
 from pipeline.messages import PnlSnapshot, WorkerHealth, WorkerState
 from workers.system_manager import rules
-from workers.system_manager.rules import Broken, Health, Outcome, Pnl
+from workers.system_manager.rules import Broken, Health, Outcome, Pnl, Waiting
 
 if TYPE_CHECKING:
     from pipeline.sections import RulesSection
+    from workers.system_manager.books import Books
 
 __all__ = ["Watch"]
 
+# Who keeps the books.
+_BOOKS = "auditor"
 _MAX_WORKERS = 256
 _MAX_REPORTS = 4096
+_MAX_WAITING = 4096
 # Snapshots closer together than this part of the drawdown's window are kept as one.
 _SNAPSHOTS_PER_WINDOW = 4096
 # A worker that said it was stopping, or fell silent so long ago, is forgotten.
@@ -39,6 +43,9 @@ class Watch:
         self._settings = settings
         self._workers: dict[str, _Worker] = {}
         self._pnl: deque[Pnl] = deque()
+        self._waiting: deque[Waiting] = deque(maxlen=_MAX_WAITING)
+        self._newest: int | None = None
+        self._looked_s = now_s
         self._listening_since_s = now_s
 
     def health(self, message: WorkerHealth, now_s: float) -> None:
@@ -59,6 +66,7 @@ class Watch:
             rpc_calls=message.rpc_calls,
             rpc_failures=message.rpc_failures,
             memory_ratio=message.memory_ratio,
+            detail=message.detail,
         )
         # Two instances under one name (a dying one and its successor) both count as the worker speaking.
         worker.reports.append(report)
@@ -86,6 +94,20 @@ class Watch:
             )
         )
 
+    def books(self, look: Books, now_s: float) -> None:
+        """Take a look at the books."""
+        self._looked_s = now_s
+        if self._newest is None:
+            self._newest = look.newest  # what stood there before is not waited for
+        elif 0 < look.newest < self._newest:
+            self._waiting.clear()  # another stream, under the same name
+            self._newest = look.newest
+        elif look.newest > self._newest:
+            self._waiting.append(Waiting(now_s, look.result_id, look.newest))
+            self._newest = look.newest
+        while self._waiting and self._waiting[0].sequence <= look.booked:
+            self._waiting.popleft()
+
     def restart(self, now_s: float) -> None:
         """Begin all windows anew: after a resume, which accepts what was, and after a time of not listening."""
         limit_s = self._settings.silent_s
@@ -98,6 +120,7 @@ class Watch:
             self._pnl.clear()
             present = last.net_profit_lamports
             self._pnl.append(replace(last, first_executions=last.executions, peak_lamports=present))
+        self._waiting.clear()
         self._listening_since_s = now_s
 
     def deaf(self, now_s: float) -> None:
@@ -138,6 +161,15 @@ class Watch:
                     minimum=settings.silent_min_reports,
                 )
         yield rules.drawdown(self._pnl, limit=settings.drawdown_ratio, minimum=settings.drawdown_min_executions)
+        keeper = self._workers.get(_BOOKS)
+        yield rules.unbooked(
+            _BOOKS,
+            self._waiting,
+            keeper.reports if keeper is not None else (),
+            looked_s=self._looked_s,
+            watching_since_s=self._listening_since_s,
+            limit=settings.unbooked_s,
+        )
 
     def broken(self, now_s: float, wall_s: float) -> list[Broken]:
         """Return the rules that say halt."""
@@ -145,7 +177,7 @@ class Watch:
 
     def _forget(self, now_s: float, wall_s: float) -> None:
         settings = self._settings
-        longest = max(settings.error_window_s, settings.rpc_window_s, settings.memory_window_s)
+        longest = max(settings.error_window_s, settings.rpc_window_s, settings.memory_window_s, settings.unbooked_s)
         for name in [name for name, worker in self._workers.items() if _gone(worker, now_s)]:
             del self._workers[name]
         for worker in self._workers.values():

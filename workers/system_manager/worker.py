@@ -23,6 +23,7 @@ from pipeline.permit.link import SWITCH_SUBJECT
 from pipeline.permit.state import boottime_ns
 from pipeline.permit.store import PermitStore
 from pipeline.permit.word import word_path
+from workers.system_manager.books import look
 from workers.system_manager.control import application, make_token, switch_as_dict
 from workers.system_manager.office import Office, this_process
 from workers.system_manager.renewal import Renewal, RenewalSettings
@@ -39,6 +40,7 @@ __all__ = ["run"]
 
 NAME = "system_manager"
 _LOOK_S = 0.25
+_BOOKS_S = 1.0
 # A turn that comes so late means that this process was stopped or starved: silence was ours.
 _STARVED_S = 1.0
 _PORT_RETRY_S = 5.0
@@ -89,6 +91,7 @@ class SystemManager:
             asyncio.create_task(self._renewal.run(context.stopping), name="renewal"),
             asyncio.create_task(self._serve(), name="control endpoint"),
             asyncio.create_task(self._look(), name="rules"),
+            asyncio.create_task(self._look_at_books(), name="books"),
         ]
         stop = asyncio.create_task(context.stopping.wait())
         try:
@@ -200,6 +203,13 @@ class SystemManager:
                 continue
             for broken in self._watch.broken(time.monotonic(), time.time()):
                 await self._break(broken)
+
+    async def _look_at_books(self) -> None:
+        """Look once a second; while the server does not answer, nothing is measured."""
+        while True:
+            with suppress(NatsError, OSError, TimeoutError):
+                self._watch.books(await look(self._context.bus.js), time.monotonic())
+            await asyncio.sleep(_BOOKS_S)
 
     async def _break(self, broken: Broken) -> None:
         """Stop first, publish and latch second, report third."""
