@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,7 @@ import pytest
 from aiohttp import web
 
 from markets.solana.landing.engine import BlockEngine, EngineSettings, bundle_id, floor_of
-from markets.solana.landing.line import Lines
 from markets.solana.rpc.errors import (
-    AttemptFailed,
     BadAnswer,
     RateLimited,
     Refused,
@@ -21,6 +20,7 @@ from markets.solana.rpc.errors import (
     TimedOut,
     Unreachable,
 )
+from markets.solana.rpc.line import Lines
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -98,14 +98,102 @@ async def test_no_server_and_no_answer() -> None:
         lines.close()
 
 
-async def test_what_is_not_http() -> None:
-    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-x\r\n\r\n\r\n")
+@asynccontextmanager
+async def talking(*answers: bytes, pause_s: float = 0.0, close: bool = False) -> AsyncIterator[str]:
+    """A server that writes these bytes after each request it reads."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            for part in answers:
+                writer.write(part)
+                await asyncio.sleep(pause_s)
+            if close:
+                break
+        writer.close()
 
     other = await asyncio.start_server(talk, "127.0.0.1", 0)
-    lines = Lines(f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}")
-    with pytest.raises(AttemptFailed):
-        await lines.post(b"", timeout_s=1.0)
+    try:
+        yield f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}"
+    finally:
+        other.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+PACKED = gzip.compress(b"x" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (b"SSH-2.0-x\r\n\r\n\r\n",),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,),
+        tuple(b"X-%d: %s\r\n" % (n, b"y" * 1000) if n else b"HTTP/1.1 200 OK\r\n" for n in range(80)),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n" + b"x" * 3000,),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",),
+    ],
+)
+async def test_what_is_no_answer(answers: tuple[bytes, ...]) -> None:
+    async with talking(*answers) as url:
+        lines = Lines(url, max_answer_bytes=2_000)
+        with pytest.raises(BadAnswer):
+            await lines.post(b"", timeout_s=2.0)
+        lines.close()
+
+
+async def test_answers_in_pieces_packed_and_without_a_length() -> None:
+    async with talking(*(bytes([byte]) for byte in OK), pause_s=0.001) as url:
+        lines = Lines(url)
+        assert (await lines.post(b"", timeout_s=2.0)).body == b"ok"
+        lines.close()
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(PACKED)
+    async with talking(b"HTTP/1.1 100 Continue\r\n\r\n", head, PACKED) as url:
+        lines = Lines(url)
+        assert (await lines.post(b"", timeout_s=2.0)).body == b"x" * 100_000
+        lines.close()
+        # What unpacks to more than is read is cut: no answer larger than that comes out.
+        small = Lines(url, max_answer_bytes=1_000)
+        assert len((await small.post(b"", timeout_s=2.0)).body) == 1_000
+        small.close()
+    async with talking(b"HTTP/1.1 200 OK\r\n\r\nall of it", close=True) as url:
+        lines = Lines(url)
+        assert (await lines.post(b"", timeout_s=2.0)).body == b"all of it"
+        lines.close()
+
+
+async def test_an_answer_that_nobody_asked_for_is_given_to_nobody() -> None:
+    smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
+    async with talking(OK + smuggled) as url:
+        lines = Lines(url, spare=1)
+        for _ in range(3):
+            assert (await lines.post(b"", timeout_s=2.0)).body == b"ok"
+        lines.close()
+    async with talking(OK, smuggled, pause_s=0.02) as url:
+        lines = Lines(url, spare=1)
+        for _ in range(3):
+            assert (await lines.post(b"", timeout_s=2.0)).body == b"ok"
+            await asyncio.sleep(0.03)
+        lines.close()
+
+
+async def test_a_connection_that_was_closed_while_it_stood_idle_costs_no_call() -> None:
+    asked = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.read(65_536)
+        asked += 1
+        writer.write(OK)
+        # The next request is read and not answered: the server gives the connection up in that moment.
+        await reader.read(65_536)
+        writer.close()
+
+    other = await asyncio.start_server(talk, "127.0.0.1", 0)
+    lines = Lines(f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}", spare=1)
+    for count in range(1, 4):
+        assert (await lines.post(b"", timeout_s=2.0)).body == b"ok"
+        assert asked == count
     lines.close()
     other.close()
 

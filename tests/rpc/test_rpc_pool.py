@@ -19,6 +19,7 @@ from localnet.rpc_node import Faults
 from markets.solana.rpc.accounts import Malformed, accounts_at, packed, program_accounts, slot_number
 from markets.solana.rpc.endpoint import Endpoint, EndpointSettings
 from markets.solana.rpc.errors import Refused, Unanswered, failure_of, shown
+from markets.solana.rpc.line import Answer
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import PoolSettings, Priority
 from markets.solana.rpc.slots import MAX_AHEAD, SlotBoard
@@ -289,7 +290,7 @@ async def test_a_node_that_drips_its_answer_is_given_up():
         return response
 
     async with server(drip) as url, rpc([url], PoolSettings(timeout_s=0.2, deadline_s=0.5, attempts=1)) as pool:
-        with pytest.raises(Unanswered, match=r"did not answer getSlot within 0\.2 s"):
+        with pytest.raises(Unanswered, match=r"did not answer within 0\.2 s"):
             await pool.get_slot()
 
 
@@ -308,7 +309,7 @@ async def test_a_node_that_breaks_off_is_a_bad_answer():
 
 
 async def test_an_answer_larger_than_any_honest_one_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("markets.solana.rpc.transport.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("markets.solana.rpc.pool.MAX_ANSWER_BYTES", 1000)
     async with server(saying(" " * 2000)) as url, rpc([url], PoolSettings(attempts=1)) as pool:
         with pytest.raises(Unanswered, match="sent more than"):
             await pool.get_slot()
@@ -402,7 +403,7 @@ def test_no_bytes_pass_for_an_answer(text: bytes, status: int):
     from markets.solana.rpc.errors import RpcError
 
     with pytest.raises(RpcError):
-        result_of(text, status, {}, "host", "getSlot")
+        result_of(Answer(status, {}, text), "host", "getSlot")
 
 
 json_values = st.recursive(

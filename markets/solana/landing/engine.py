@@ -15,12 +15,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-import aiohttp
-
 from markets.limits import TokenBucket
-from markets.solana.landing.line import Answer, Line, Lines
 from markets.solana.rpc.accounts import Malformed, context_slot
-from markets.solana.rpc.errors import AttemptFailed, BadAnswer, TimedOut, Unreachable
+from markets.solana.rpc.errors import AttemptFailed, BadAnswer
+from markets.solana.rpc.line import Answer, Line, Lines
 from markets.solana.rpc.transport import result_of
 from markets.tokens import LAMPORTS_PER_SOL
 
@@ -51,13 +49,13 @@ class BlockEngine:
         self.settings = settings
         self.lines = Lines(settings.url, PATH, headers=headers, spare=4)
         self.host = self.lines.host
+        told_at = settings.tip_floor_url
+        self._floor_lines = Lines(told_at, method="GET", spare=1) if told_at else None
         self._bucket = bucket
-        self._session: aiohttp.ClientSession | None = None
         self._keeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> BlockEngine:
         """Keep connections ready."""
-        self._session = aiohttp.ClientSession()
         self._keeping = asyncio.create_task(self.lines.keep(0.25))
         return self
 
@@ -66,8 +64,8 @@ class BlockEngine:
         if self._keeping is not None:
             self._keeping.cancel()
         self.lines.close()
-        if self._session is not None:
-            await self._session.close()
+        if self._floor_lines is not None:
+            self._floor_lines.close()
 
     def may_send(self) -> bool:
         """Take the right to send one bundle, if the rate allows it now."""
@@ -87,8 +85,7 @@ class BlockEngine:
         Raises:
             RpcError: if it was not taken.
         """
-        headers = {"Retry-After": answer.headers["retry-after"]} if "retry-after" in answer.headers else {}
-        result = result_of(answer.body, answer.status, headers, self.host, "sendBundle")
+        result = result_of(answer, self.host, "sendBundle")
         if not isinstance(result, str) or not 1 <= len(result) <= 128:
             raise BadAnswer(self.host, "answered sendBundle with something that is no bundle id")
         return result
@@ -106,8 +103,7 @@ class BlockEngine:
                 break
             body = _request("getInflightBundleStatuses", [list(bundles[start : start + MAX_STATUSES])])
             answer = await self.lines.post(body, timeout_s=self.settings.timeout_s)
-            headers = {"Retry-After": answer.headers["retry-after"]} if "retry-after" in answer.headers else {}
-            result = result_of(answer.body, answer.status, headers, self.host, "getInflightBundleStatuses")
+            result = result_of(answer, self.host, "getInflightBundleStatuses")
             found |= self._states(result)
             slot = max(slot, self._slot(result))
         return slot, found
@@ -118,22 +114,12 @@ class BlockEngine:
         Raises:
             AttemptFailed: if the endpoint does not answer as it should.
         """
-        url = self.settings.tip_floor_url
-        if not url:
+        if self._floor_lines is None:
             return 0
-        assert self._session is not None, "the block engine is not open"
-        timeout = aiohttp.ClientTimeout(total=self.settings.timeout_s)
-        try:
-            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
-                text = await response.read()
-                status = response.status
-        except TimeoutError:
-            raise TimedOut(self.host, "did not tell the tip floor in time") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Unreachable(self.host, f"cannot be asked for the tip floor ({type(error).__name__})") from None
-        if status != 200:
-            raise BadAnswer(self.host, f"answered HTTP {status} for the tip floor")
-        return floor_of(text, percentile, self.host)
+        answer = await self._floor_lines.post(b"", timeout_s=self.settings.timeout_s)
+        if answer.status != 200:
+            raise BadAnswer(self.host, f"answered HTTP {answer.status} for the tip floor")
+        return floor_of(answer.body, percentile, self.host)
 
     def _slot(self, result: Any) -> int:
         try:

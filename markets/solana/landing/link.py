@@ -12,12 +12,12 @@ from solders.address_lookup_table_account import AddressLookupTableAccount
 
 from markets.solana.landing.engine import BlockEngine
 from markets.solana.landing.fee_market import FeeMarket
-from markets.solana.landing.line import Line, Lines
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.signature_socket import SignatureSocket
 from markets.solana.landing.tracker import Tracker
 from markets.solana.rpc.accounts import AccountInfo
 from markets.solana.rpc.errors import AttemptFailed, RpcError
+from markets.solana.rpc.line import Line
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.transactions.lookup_tables import TABLE_PROGRAM, parse_table, tables_of
 from markets.solana.venues.shape import BadAccount
@@ -59,7 +59,6 @@ class ChainLink:
         self._wallets = wallets
         self._look_s = look_s
         self._warn = warn
-        self._lines = {one.host: Lines(one.settings.url, spare=1) for one in rpc.endpoints}
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -70,7 +69,7 @@ class ChainLink:
             await self._stack.enter_async_context(self.engine)
         parts = [self.rpc.keep(self._look_s), self.tracker.run(), self.socket.run(), self._keep_tables()]
         if self.settings.route != "bundle":
-            parts += [lines.keep(0.25) for lines in self._lines.values()]
+            parts += [lines.keep(0.25) for lines in self.rpc.lines.values()]
         self._tasks = [asyncio.create_task(part) for part in parts]
         return self
 
@@ -80,8 +79,6 @@ class ChainLink:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.fees.close()
-        for lines in self._lines.values():
-            lines.close()
         await self._stack.aclose()
 
     async def rpc_line(self) -> Line:
@@ -95,7 +92,7 @@ class ChainLink:
         failure: AttemptFailed | None = None
         for endpoint in ordered[:2]:
             try:
-                return await self._lines[endpoint.host].take()
+                return await self.rpc.lines[endpoint.host].take()
             except AttemptFailed as error:
                 failure = error
         raise failure or AttemptFailed("no endpoint", "can be asked now")

@@ -19,13 +19,13 @@ from solders.transaction import VersionedTransaction
 from markets.market_view import MarketView
 from markets.solana.landing.blockhashes import Blockhash
 from markets.solana.landing.engine import bundle_id, bundle_request
-from markets.solana.landing.line import Line
 from markets.solana.landing.link import ChainLink
 from markets.solana.landing.pool_accounts import PoolAccounts
 from markets.solana.landing.reference import Reference
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.simulate import Asked, Simulation, simulate
 from markets.solana.rpc.errors import RpcError
+from markets.solana.rpc.line import Line
 from markets.solana.transactions.cycle import CycleOrder, Unbuildable, build_cycle, mints_of, needs_of
 from markets.solana.transactions.effects import LAMPORTS_PER_SIGNATURE
 from markets.solana.transactions.fees import (

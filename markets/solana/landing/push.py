@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from markets.solana.landing.line import Answer
 from markets.solana.landing.link import ChainLink
 from markets.solana.landing.prepare import ChainPrepared
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.tracker import Followed
 from markets.solana.rpc.accounts import Malformed
 from markets.solana.rpc.errors import AttemptFailed, RateLimited, Refused, RpcError
+from markets.solana.rpc.line import Answer
 
 _BACKOFF_S, _BACKOFF_MAX_S = 0.05, 2.0
 # What a node's preflight says where another node may think otherwise, or where it has landed.

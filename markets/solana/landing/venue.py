@@ -14,7 +14,6 @@ from typing import Any
 
 from markets.market_view import MarketView
 from markets.solana.landing.balances import read_balances, token_program_of
-from markets.solana.landing.line import Answer
 from markets.solana.landing.link import ChainLink
 from markets.solana.landing.outcome import Told, ending_of, look_up, not_landed
 from markets.solana.landing.pool_accounts import PoolAccounts
@@ -24,6 +23,7 @@ from markets.solana.landing.reference import Reference, parse_reference
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.tracker import Followed
 from markets.solana.rpc.errors import RpcError
+from markets.solana.rpc.line import Answer
 from markets.solana.wallets.keys import Signer
 from markets.solana.wallets.lanes import Lane, Lanes
 from markets.tokens import SOL_MINT, USDC_MINT

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-import aiohttp
-
 from markets.limits import CircuitBreaker, Clock
 from markets.solana.rpc.accounts import (
     AccountsAt,
@@ -23,12 +21,15 @@ from markets.solana.rpc.accounts import (
 )
 from markets.solana.rpc.endpoint import Endpoint, EndpointFigures, EndpointSettings, names_apart
 from markets.solana.rpc.errors import AttemptFailed, BadAnswer, Behind, Refused, RpcError, Unanswered
-from markets.solana.rpc.line import Line
+from markets.solana.rpc.line import Lines
 from markets.solana.rpc.settings import PoolFigures, PoolSettings, Priority
 from markets.solana.rpc.slots import SlotBoard
 from markets.solana.rpc.transport import post
+from markets.solana.rpc.turns import Turns
 
 T = TypeVar("T")
+MAX_ANSWER_BYTES = 128 * 1024 * 1024
+"""Every account of a program's filter comes in one answer."""
 # An endpoint is asked for its chain at every so many looks, even where nothing speaks for another one.
 _LOOKS_PER_CHAIN = 15
 
@@ -62,22 +63,25 @@ class RpcPool:
         """Genesis hash of the chain that most endpoints serve; empty while none has told it."""
         self._counted = counted
         self._draw = draw or random.Random()
-        self._line = Line(self._pick, self._wait_s)
-        self._session: aiohttp.ClientSession | None = None
+        self._turns = Turns(self._pick, self._wait_s)
+        self.lines: dict[str, Lines] = {}
+        """Connections, by endpoint."""
 
     async def __aenter__(self) -> Self:
-        """Open the session."""
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64, ttl_dns_cache=60))
+        """Prepare the connections."""
+        self.lines = {
+            one.host: Lines(one.settings.url, name=one.host, max_answer_bytes=MAX_ANSWER_BYTES)
+            for one in self.endpoints
+        }
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every connection."""
-        self._line.close()
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._turns.close()
+        for lines in self.lines.values():
+            lines.close()
 
     # Calls
 
@@ -121,7 +125,7 @@ class RpcPool:
             wait_s = self._wait_s(asked.method)
             if wait_s is not None and asyncio.get_running_loop().time() + wait_s > deadline:
                 break
-            endpoint = await self._line.take(priority, asked.method, tried)
+            endpoint = await self._turns.take(priority, asked.method, tried)
             if endpoint is None:
                 break
             if endpoint.host in tried:
@@ -140,9 +144,15 @@ class RpcPool:
         self, first: Endpoint, asked: _Asked[T], tried: set[str], causes: list[AttemptFailed], *, hedge: bool
     ) -> tuple[T] | None:
         """Ask one endpoint, and a second one if the first is slow; the first good answer counts."""
-        running = {asyncio.create_task(self._attempt(first, asked)): first}
         tried.add(first.host)
         wait_s = self._hedge_after_s(first) if hedge else None
+        if wait_s is None:
+            try:
+                return (await self._attempt(first, asked),)
+            except AttemptFailed as failure:
+                causes.append(failure)
+                return None
+        running = {asyncio.create_task(self._attempt(first, asked)): first}
         try:
             while running:
                 done, _ = await asyncio.wait(running, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -171,13 +181,11 @@ class RpcPool:
 
     async def _attempt(self, endpoint: Endpoint, asked: _Asked[T]) -> T:
         """Make one call at one endpoint, and note how it went."""
-        assert self._session is not None, "the pool is not open"
+        assert self.lines, "the pool is not open"
         begun = self.clock()
-        host, method = endpoint.host, asked.method
+        method = asked.method
         try:
-            raw = await post(
-                self._session, endpoint.settings.url, host, method, asked.params, timeout_s=asked.timeout_s
-            )
+            raw = await post(self.lines[endpoint.host], method, asked.params, timeout_s=asked.timeout_s)
             answer = self._checked(raw, endpoint, asked)
         except AttemptFailed as failure:
             endpoint.failed(method, failure)

@@ -110,6 +110,8 @@ class _Standing:
     on_the_way: dict[str, Lane] = field(default_factory=dict)
     spent: list[tuple[int, Lane]] = field(default_factory=list)
     """reservations of plans that landed, with their slot, until a balance of that slot or a later one is known"""
+    closed: bool = False
+    """takes no plans while something else is done with it"""
 
     def reserved_lamports(self) -> int:
         return sum(lane.lamports for lane in self._held())
@@ -199,6 +201,19 @@ class Lanes:
         if landed_slot is not None and (standing.balance is None or standing.balance.slot < landed_slot):
             standing.spent.append((landed_slot, lane))
 
+    def close(self, address: str) -> None:
+        """Take no plan from a wallet until it is opened again; those on their way go on."""
+        self._standings[address].closed = True
+
+    def reopen(self, address: str) -> None:
+        """Take plans from a wallet again."""
+        self._standings[address].closed = False
+
+    def settled(self, address: str) -> bool:
+        """Tell whether nothing is on its way from a wallet, and the chain has told of everything that landed."""
+        standing = self._standings[address]
+        return standing.balance is not None and not standing.on_the_way and not standing.spent
+
     def free_lamports(self, address: str) -> int:
         """Return what a wallet can still spend on fees and tips; 0 or less: nothing."""
         standing = self._standings[address]
@@ -219,6 +234,8 @@ class Lanes:
     def _refused(self, standing: _Standing, needs: Mapping[str, int], lamports: int) -> tuple[NoLaneReason, str] | None:
         """Return why a wallet cannot take a plan, None where it can."""
         balance = standing.balance
+        if standing.closed:
+            return NoLaneReason.BUSY, "is being balanced"
         if len(standing.on_the_way) >= self._settings.max_plans:
             return NoLaneReason.BUSY, f"has {len(standing.on_the_way)} plans on their way"
         if balance is None:

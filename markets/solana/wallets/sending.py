@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from solders.compute_budget import set_compute_unit_price
@@ -14,58 +15,117 @@ from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from markets.solana.rpc.accounts import Malformed
+from markets.solana.rpc.errors import Refused, RpcError
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.transactions.cycle import compiled
 from markets.solana.wallets.keys import Signer, WalletError
 
-__all__ = ["NotLanded", "send_and_wait"]
+__all__ = ["Confirmed", "NotAllowed", "NotLanded", "Unclear", "send_and_wait"]
 
 _LOOK_S = 0.4
 _AGAIN_EVERY = 5
+_FAILED_LOOKS = 5
+"""In a row, after which nobody is asked any more."""
 
 
 class NotLanded(WalletError):
     """A transaction failed on chain, or ran out before it landed."""
 
 
+class NotAllowed(WalletError):
+    """Nothing was sent: trading was stopped meanwhile."""
+
+
+class Unclear(WalletError):
+    """A transaction was sent and no node tells what became of it: it may still land until its blockhash runs out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A transaction that did what it was for."""
+
+    signature: str
+    slot: int
+
+
 async def send_and_wait(
-    rpc: RpcPool, signer: Signer, instructions: Sequence[Instruction], *, micro_lamports: int
-) -> str:
-    """Return the signature of a transaction once it is confirmed; `micro_lamports` is its price per compute unit.
+    rpc: RpcPool,
+    signer: Signer,
+    instructions: Sequence[Instruction],
+    *,
+    micro_lamports: int,
+    allowed: Callable[[], bool] = lambda: True,
+) -> Confirmed:
+    """Return a transaction once it is confirmed; `micro_lamports` is its price per compute unit.
+
+    `allowed` is asked immediately before each time it is sent.
 
     Raises:
         NotLanded: if it failed, or its blockhash ran out before it landed.
+        NotAllowed: if it was not to be sent any more when it was signed.
+        Unclear: if no node tells what became of it.
         SigningFailed: if it was not signed.
-        RpcError: if it was refused, or no node tells what became of it.
+        RpcError: if it was refused, or no node told a blockhash: nothing was sent.
     """
     blockhash, last_height = await rpc.call("getLatestBlockhash", [{"commitment": "confirmed"}], read=_blockhash)
     priced = [set_compute_unit_price(micro_lamports), *instructions]
     message = compiled(signer.address, priced, [], blockhash)
     signature = Signature.from_bytes(await signer.sign(to_bytes_versioned(message)))
-    raw = bytes(VersionedTransaction.populate(message, [signature]))
-    sent = [base64.b64encode(raw).decode(), {"encoding": "base64", "preflightCommitment": "confirmed"}]
-    await rpc.call("sendTransaction", sent, read=_text, hedge=False)
-    looks = 0
+    raw = base64.b64encode(bytes(VersionedTransaction.populate(message, [signature]))).decode()
+    if not allowed():
+        raise NotAllowed("trading was stopped before it was sent")
+    try:
+        sent = [raw, {"encoding": "base64", "preflightCommitment": "confirmed"}]
+        await rpc.call("sendTransaction", sent, read=_text, hedge=False)
+    except Refused:
+        raise
+    except RpcError:
+        pass  # a node that did not answer may have passed it on: that is looked for like any other
+    looks = failed = 0
     while True:
-        status = await _status(rpc, str(signature))
-        if status is not None and status.get("err") is not None:
-            raise NotLanded(f"the transaction {signature} failed: {status['err']}")
-        if status is not None and status.get("confirmationStatus") in ("confirmed", "finalized"):
-            return str(signature)
-        height = await rpc.call("getBlockHeight", [{"commitment": "finalized"}], read=_number)
-        if status is None and height > last_height:
-            raise NotLanded(f"the transaction {signature} did not land before its blockhash ran out")
+        try:
+            found = await _landed(rpc, str(signature), last_height)
+            failed = 0
+        except RpcError as error:
+            failed += 1
+            if failed == _FAILED_LOOKS:
+                raise Unclear(f"nobody tells what became of the transaction {signature}: {error}") from None
+            found = None
+        if found is not None:
+            return found
         looks += 1
-        if looks % _AGAIN_EVERY == 0:
-            await rpc.everywhere(
-                "sendTransaction", [sent[0], {"encoding": "base64", "skipPreflight": True}], read=_text
-            )
+        if looks % _AGAIN_EVERY == 0 and allowed():
+            await rpc.everywhere("sendTransaction", [raw, {"encoding": "base64", "skipPreflight": True}], read=_text)
         await asyncio.sleep(_LOOK_S)
 
 
-async def _status(rpc: RpcPool, signature: str) -> dict[str, Any] | None:
+async def _landed(rpc: RpcPool, signature: str, last_height: int) -> Confirmed | None:
+    """Look once; return None where it is not known yet.
+
+    Raises:
+        NotLanded: if it failed, or cannot land any more.
+        RpcError: if no node tells.
+    """
+    status = await _status(rpc, signature)
+    if status is None:
+        height = await rpc.call("getBlockHeight", [{"commitment": "finalized"}], read=_number)
+        if height <= last_height:
+            return None
+        # The node that knew no status may be behind the one that told the height.
+        newest = max(await rpc.get_slot(), rpc.slots.best())
+        status = await _status(rpc, signature, newest)
+        if status is None:
+            raise NotLanded(f"the transaction {signature} did not land before its blockhash ran out")
+    if status.get("err") is not None:
+        raise NotLanded(f"the transaction {signature} failed: {status['err']}")
+    if status.get("confirmationStatus") in ("confirmed", "finalized"):
+        return Confirmed(signature, _number(status.get("slot")))
+    return None
+
+
+async def _status(rpc: RpcPool, signature: str, min_slot: int = 0) -> dict[str, Any] | None:
     options = {"searchTransactionHistory": True}
-    return await rpc.call("getSignatureStatuses", [[signature], options], read=_first_status)
+    return await rpc.call("getSignatureStatuses", [[signature], options], read=_first_status, min_slot=min_slot)
 
 
 def _first_status(result: Any) -> dict[str, Any] | None:
@@ -73,8 +133,11 @@ def _first_status(result: Any) -> dict[str, Any] | None:
         (found,) = result["value"]
     except (TypeError, KeyError, ValueError):
         raise Malformed("it is no list of one status") from None
-    if found is not None and not isinstance(found, dict):
+    if found is None:
+        return None
+    if not isinstance(found, dict):
         raise Malformed("it is no status")
+    _number(found.get("slot"))
     return found
 
 

@@ -1,7 +1,8 @@
 """What wallets lack before they can trade, and the transactions that give it to them. Pure.
 
 Nothing is opened inside a trade: token accounts, wrapped SOL and lookup tables are prepared beforehand, by the owner's
-word. Every step is one transaction, and leaves nothing half done if it is the last one.
+word. What trades shift between lamports and wrapped SOL, the executor shifts back. Every step is one transaction, and
+leaves nothing half done if it is the last one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from markets.solana.transactions.token_accounts import TOKEN_ACCOUNT_RENT, open_
 from markets.solana.wallets.lanes import RENT_OF_SYSTEM_ACCOUNT, WalletBalance, rent_exempt_minimum
 from markets.tokens import SOL_MINT
 
-__all__ = ["FEE", "Step", "lamports_short", "open_steps", "table_steps", "wrap_step"]
+__all__ = ["FEE", "Bounds", "Step", "balance_step", "lamports_short", "open_steps", "table_steps", "wrap_step"]
 
 FEE = 5_000
 """Lamports for the one signature of a step."""
@@ -26,6 +27,8 @@ _OPENED_AT_ONCE = 10
 _ADDED_AT_ONCE = 28
 """Addresses added to a table by one transaction that names its price per compute unit."""
 _TABLE_HEADER_BYTES, _ADDRESS_BYTES = 56, 32
+_WORTH = 1_000
+"""What is too little is at least so many times what it costs to mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,37 @@ def wrap_step(wallet: str, balance: WalletBalance, wrapped: int, *, exactly: boo
         over = held - wrapped
         return Step(wallet, f"unwrap {_sol(over)} SOL", tuple(rewrap_sol(wallet, wrapped)), FEE - over)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """When a wallet's SOL is shifted between its two forms. All in lamports."""
+
+    plan: int
+    """the largest plan: each form should be able to pay for it"""
+    kept: int
+    """stays in the system account beyond its rent"""
+    cost: int
+    """fees of the step, at most"""
+
+
+def balance_step(wallet: str, balance: WalletBalance, bounds: Bounds) -> Step | None:
+    """Return the step after which a wallet has as much to spend in lamports as wrapped; None where that can wait.
+
+    It can wait as long as each form pays for the largest plan, or holds a quarter of the whole where that is less. A
+    step leaves half in each: before the next one at least a quarter has to be traded from one form to the other.
+    Nothing is done for a wallet without an account for wrapped SOL, for one that cannot pay the fees, or for amounts
+    that are not worth them.
+    """
+    wrapped = balance.tokens.get(SOL_MINT)
+    if wrapped is None or balance.lamports < RENT_OF_SYSTEM_ACCOUNT + bounds.cost:
+        return None
+    spendable = balance.lamports - RENT_OF_SYSTEM_ACCOUNT - bounds.kept
+    whole = spendable + wrapped - bounds.cost
+    least = min(bounds.plan, whole // 4)
+    if least < _WORTH * bounds.cost or min(spendable, wrapped) >= least:
+        return None
+    return wrap_step(wallet, balance, whole // 2, exactly=True)
 
 
 def table_steps(
