@@ -4,8 +4,10 @@ import itertools
 import struct
 
 import pytest
+from solders.address_lookup_table_account import AddressLookupTableAccount
 from solders.keypair import Keypair
 from solders.message import to_bytes_versioned
+from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
 from markets.solana.transactions.cycle import (
@@ -121,6 +123,18 @@ def test_with_and_without_tables_the_same_is_executed():
     without = build_cycle(order(a_cycle()), chain(), (), BLOCKHASH)
     assert read_back(with_tables, tables()) == read_back(without)
     assert transaction_bytes(with_tables) < transaction_bytes(without)
+
+
+def test_what_a_node_tells_of_a_table_does_not_decide_who_is_paid():
+    # A node that lies says that a table holds our accounts; on the chain it holds a thief's in their places.
+    honest = build_cycle(order(a_cycle()), chain(), (), BLOCKHASH)
+    ours = [Pubkey.from_string(associated_address(OWNER, mint)) for mint in mints_of(a_cycle())]
+    thiefs = [Pubkey(bytes([at] * 32)) for at in range(9, 9 + len(ours))]
+    others = [table for table in tables()[0].addresses if table not in ours][:250]
+    key = Pubkey(bytes([77] * 32))
+    message = build_cycle(order(a_cycle()), chain(), [AddressLookupTableAccount(key, [*ours, *others])], BLOCKHASH)
+    assert [lookup.account_key for lookup in message.address_table_lookups] == [key]
+    assert read_back(message, (AddressLookupTableAccount(key, [*thiefs, *others]),)) == read_back(honest)
 
 
 def test_a_stake_pools_lamports_are_wrapped_for_what_takes_wrapped_sol():

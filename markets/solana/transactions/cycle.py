@@ -8,7 +8,7 @@ and the last leg gives back at least `min_amount_out`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -18,6 +18,7 @@ from solders.compute_budget import set_compute_unit_limit, set_compute_unit_pric
 from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
 from solders.message import MessageV0, to_bytes_versioned
+from solders.pubkey import Pubkey
 
 from markets.solana.transactions.keys import pubkey
 from markets.solana.transactions.lookup_tables import chosen
@@ -97,7 +98,11 @@ def build_cycle(
         BadAccount: if an account is missing or not what it should be.
     """
     instructions = cycle_instructions(order, accounts)
-    return compiled(order.wallet, instructions, tables, blockhash)
+    own = {
+        pubkey(associated_address(order.wallet, mint, _program_of(accounts, order.legs, mint)))
+        for mint in mints_of(order.legs)
+    }
+    return compiled(order.wallet, instructions, tables, blockhash, own)
 
 
 def cycle_instructions(order: CycleOrder, accounts: Accounts) -> list[Instruction]:
@@ -168,16 +173,20 @@ def mints_of(legs: Sequence[Leg]) -> list[str]:
 
 
 def compiled(
-    payer: str, instructions: Sequence[Instruction], tables: Sequence[AddressLookupTableAccount], blockhash: str
+    payer: str,
+    instructions: Sequence[Instruction],
+    tables: Sequence[AddressLookupTableAccount],
+    blockhash: str,
+    own: Collection[Pubkey] = (),
 ) -> MessageV0:
-    """Return a version 0 message of these instructions.
+    """Return a version 0 message of these instructions; `own` accounts are named in it and never looked up.
 
     Raises:
         TooLarge: if it does not fit into one packet.
     """
     keys = {meta.pubkey for one in instructions for meta in one.accounts if not meta.is_signer}
     message = MessageV0.try_compile(
-        pubkey(payer), list(instructions), chosen(tables, keys), Hash.from_string(blockhash)
+        pubkey(payer), list(instructions), chosen(tables, keys, own), Hash.from_string(blockhash)
     )
     size = transaction_bytes(message)
     if size > MAX_BYTES:

@@ -96,20 +96,25 @@ def extend_table(table: str, authority: str, payer: str, addresses: Sequence[str
     ]
 
 
-def chosen(tables: Iterable[AddressLookupTableAccount], keys: Collection[Pubkey]) -> list[AddressLookupTableAccount]:
+def chosen(
+    tables: Iterable[AddressLookupTableAccount], keys: Collection[Pubkey], own: Collection[Pubkey] = ()
+) -> list[AddressLookupTableAccount]:
     """Return the tables worth naming for these keys, the most useful first.
 
-    Tip accounts are never looked up: block engines want to see them among a transaction's own keys.
+    Tip accounts are never looked up: block engines want to see them among a transaction's own keys. Nor are the
+    wallet's `own` accounts: what a table holds is told by a node, and programs pay out to whatever account they are
+    given, so a node that lies about a table could have a swap pay somebody else.
 
     Naming a table costs 34 bytes and an address in it one, an address beside it 32: it pays from the second key on.
     """
-    left = [(table, table.addresses.intersection(keys)) for table in map(_known, tables)]
+    wanted = set(keys).difference(own)
+    left = [(table, table.addresses.intersection(wanted)) for table in map(_known, tables)]
     found: list[AddressLookupTableAccount] = []
     while left:
         best, covered = max(left, key=lambda one: len(one[1]))
         if len(covered) < 2:
             break
-        found.append(best.usable)
+        found.append(best.without(own))
         left = [(other, others - covered) for other, others in left if other is not best]
     return found
 
@@ -128,6 +133,13 @@ class _Known:
     addresses: frozenset[Pubkey]
     """Without tip accounts."""
     usable: AddressLookupTableAccount
+
+    def without(self, own: Collection[Pubkey]) -> AddressLookupTableAccount:
+        """Return the table with these accounts hidden as tip accounts are; they seldom stand in one."""
+        if self.addresses.isdisjoint(own):
+            return self.usable
+        key = self.table.key
+        return AddressLookupTableAccount(key, [key if one in own else one for one in self.usable.addresses])
 
 
 _known_tables: dict[int, _Known] = {}
