@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +66,27 @@ def test_a_fork_goes_back_and_the_height_does_not() -> None:
     known = book(100, 101, 102)
     known.note("fork", 99 + LIFETIME, 1_103)
     assert known.height_at(1_103) == 103
+
+
+@pytest.mark.parametrize("height", [9_000_000, 5])
+def test_one_answer_of_another_chain_changes_nothing(height: int) -> None:
+    known = book(*range(2_000, 2_100, 10))
+    known.note("elsewhere", height + LIFETIME, 9_500_000)
+    assert known.height_at(3_090) == 2_090
+    known.note("hash-2100", 2_100 + LIFETIME, 3_100)
+    chosen = known.choose(3_100, 40)
+    assert chosen is not None
+    assert (chosen.hash, known.height_at(3_100)) == ("hash-2000", 2_100)
+
+
+def test_a_first_answer_of_another_chain_is_outvoted() -> None:
+    known = BlockhashBook()
+    known.note("elsewhere", 9_000_000 + LIFETIME, 9_500_000)
+    for height in range(2_000, 2_005):
+        known.note(f"hash-{height}", height + LIFETIME, 1_000 + height)
+    chosen = known.choose(3_005, 40)
+    assert chosen is not None
+    assert (chosen.hash, known.height_at(3_005)) == ("hash-2004", 2_005)
 
 
 def test_no_more_are_kept_than_can_be_used() -> None:

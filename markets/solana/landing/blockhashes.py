@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 LIFETIME = 150
 """Blocks for which a blockhash is valid. Source: https://solana.com/docs/core/transactions/confirmation"""
+_FAR = 1_000
+"""Blocks between two answers that cannot be of the same chain and time: seven minutes."""
+_INSISTENCE = 5
+"""Such answers in a row, after which it is those before them that were wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,9 @@ class BlockhashBook:
     """The blockhashes that were told lately.
 
     Block heights are never underestimated: a slot brings one block at most, so the height of now is that of the newest
-    hash and the slots since. What a node that is behind tells as new is then seen to be old.
+    hash and the slots since. What a node that is behind tells as new is then seen to be old. A node of another chain is
+    believed only where the others agree: else a single answer of it would make every hash look too old, or too young,
+    for ever.
     """
 
     def __init__(self, keep: int = LIFETIME) -> None:
@@ -33,6 +39,7 @@ class BlockhashBook:
         self._known: dict[str, Blockhash] = {}
         self._slot = 0
         self._height = 0
+        self._odd = 0
 
     @property
     def height(self) -> int:
@@ -42,6 +49,12 @@ class BlockhashBook:
     def note(self, blockhash: str, last_valid_block_height: int, slot: int) -> None:
         """Take in a node's answer, given at a slot."""
         height = last_valid_block_height - LIFETIME
+        if self._known and abs(height - self._height) > _FAR:
+            self._odd += 1
+            if self._odd < _INSISTENCE:
+                return
+            self.clear()
+        self._odd = 0
         if height > self.height_at(slot):
             # Higher than we thought possible: this chain is another one, or our count began in a gap.
             self._slot, self._height = slot, height
@@ -55,7 +68,7 @@ class BlockhashBook:
     def clear(self) -> None:
         """Forget everything: the chain is another one."""
         self._known.clear()
-        self._slot = self._height = 0
+        self._slot = self._height = self._odd = 0
 
     def height_at(self, slot: int) -> int:
         """Return the most that the block height can be at a slot."""
