@@ -52,13 +52,13 @@ class World:
         return self.bundle_slot, {one: self.bundle for one in bundles if self.bundle is not None}
 
 
-def tracker(world: World, **settings: Any) -> Tracker:
+def tracker(world: World, *, most: int | None = None, **settings: Any) -> Tracker:
     return Tracker(
         cast(RpcPool, world),
         cast(BlockEngine, world),
         LandingSettings(**settings),
         wall_ns=lambda: 77,
-        height=lambda: world.height + 31,
+        height=lambda: world.height + 31 if most is None else most,
     )
 
 
@@ -177,6 +177,34 @@ async def test_what_landed_late_did_not_run_out() -> None:
     world, one = World(), followed(by_rpc=True)
     world.height, world.statuses = 2_000, [None, "processed"]
     assert await looked(world, one) is None
+
+
+async def test_a_height_that_this_chain_cannot_have_decides_nothing() -> None:
+    world, one = World(), followed(by_rpc=True)
+    world.height = 9_000_000
+    made = tracker(world, most=1_500)
+    made.follow(one)
+    await made.look()
+    assert not one.fate.done()
+    assert [method for method, _ in world.asked] == ["getSignatureStatuses", "getBlockHeight"]
+
+
+async def test_it_goes_on_looking_after_an_answer_that_nobody_thought_of(caplog: pytest.LogCaptureFixture) -> None:
+    world, one = World(), followed()
+    made = tracker(world)
+    call, failures = world.call, [ValueError("an answer that nobody thought of")]
+
+    async def odd(method: str, params: Any = (), **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await call(method, params, **options)
+
+    world.call, world.statuses = odd, ["confirmed"]
+    running = asyncio.create_task(made.run())
+    made.follow(one)
+    assert await asyncio.wait_for(one.fate, 2.0) == "landed"
+    assert "nobody thought of" in caplog.text
+    running.cancel()
 
 
 async def test_it_looks_by_itself_and_when_it_is_poked() -> None:

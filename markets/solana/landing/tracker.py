@@ -9,6 +9,7 @@ as any knows no status of it: a height that is not final may come back after a f
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from markets.solana.rpc.accounts import Malformed, context_slot, slot_number
 from markets.solana.rpc.errors import RpcError
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import Priority
+
+log = logging.getLogger(__name__)
 
 MAX_STATUSES = 256
 """Signatures of one getSignatureStatuses call."""
@@ -129,7 +132,11 @@ class Tracker:
                 poked = False
             self._news.clear()
             pause_s = _FIRST_PAUSE_S if poked else min(pause_s * 1.5, _LONGEST_PAUSE_S)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                # A fault of ours, or an answer that nobody thought of: every transaction under way depends on this task.
+                log.exception("what became of transactions could not be looked at")
 
     async def look(self) -> None:
         """Look once for everything that is followed."""
@@ -227,6 +234,9 @@ class Tracker:
             RpcError: if no node tells.
         """
         height = await self._rpc.call("getBlockHeight", [{"commitment": "finalized"}], read=slot_number)
+        if height > self._height():
+            # Further than this chain can be: the answer names no slot to hold it against, and is of another chain.
+            return set()
         beyond = [signature for signature, last in asked if last < height]
         if not beyond:
             return set()
