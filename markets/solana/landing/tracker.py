@@ -135,7 +135,7 @@ class Tracker:
             try:
                 await self.look()
             except Exception:
-                # A fault of ours, or an answer that nobody thought of: every transaction under way depends on this task.
+                # A fault of ours, or an answer that nobody thought of: all that is under way depends on this task.
                 log.exception("what became of transactions could not be looked at")
 
     async def look(self) -> None:
