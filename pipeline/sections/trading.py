@@ -62,6 +62,7 @@ class WalletsSection(Section):
     addresses: tuple[str, ...]
     lane_plans: Positive
     min_lamports: Amount
+    upkeep: bool
 
 
 class BlockEngineSection(Section):

@@ -157,6 +157,24 @@ def test_what_an_earlier_process_took_is_held_and_given_back() -> None:
     one.release("unknown")
 
 
+def test_a_closed_lane_takes_no_plan_and_keeps_those_that_it_has() -> None:
+    one = lanes(["wallet"], balance=WalletBalance(10, FLOOR + 100, {}))
+    before = picked(one.pick("before", {}, 50))
+    assert not one.settled("wallet")
+    one.close("wallet")
+    no = refused(one.pick("after", {}, 1))
+    assert (no.reason, no.detail) == (NoLaneReason.BUSY, "wallet is being balanced")
+    assert one.pick("before", {}, 50) is before
+    one.release("before", landed_slot=12)
+    assert not one.settled("wallet")  # what it cost is not told of yet
+    one.learn("wallet", WalletBalance(12, FLOOR + 60, {}))
+    assert one.settled("wallet")
+    assert refused(one.pick("after", {}, 1)).reason is NoLaneReason.BUSY
+    one.reopen("wallet")
+    picked(one.pick("after", {}, 60))
+    assert not lanes(["wallet"], balance=None).settled("wallet")
+
+
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         lanes(["a", "a"])
@@ -222,6 +240,25 @@ class Chain(RuleBasedStateMachine):
     def hear_of_a_landing(self, data: st.DataObject) -> None:
         plan, slot = self.landed.pop(data.draw(st.integers(0, len(self.landed) - 1)))
         self.lanes.release(plan, slot)
+
+    @rule(data=st.data(), share=st.sampled_from([0, 1]))
+    def balance_a_wallet(self, data: st.DataObject, share: int) -> None:
+        """Between trades, what it holds is shifted from one form to the other."""
+        address = data.draw(st.sampled_from(sorted(self.wallets)))
+        self.lanes.close(address)
+        outcome = self.lanes.pick("meanwhile", {SOL: 0}, 0)
+        assert not isinstance(outcome, Lane) or outcome.address != address
+        self.lanes.release("meanwhile")
+        if self.lanes.settled(address):
+            assert all(lane.address != address for lane in self.flying.values())
+            wallet = self.wallets[address]
+            whole = wallet.lamports - FLOOR + wallet.sol
+            self.slot += 1
+            wallet.sol = whole * share
+            wallet.lamports = FLOOR + whole - wallet.sol
+            self.note()
+            self.lanes.learn(address, WalletBalance(self.slot, wallet.lamports, {SOL: wallet.sol}))
+        self.lanes.reopen(address)
 
     @rule(data=st.data())
     def hear_a_balance(self, data: st.DataObject) -> None:

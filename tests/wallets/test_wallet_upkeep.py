@@ -14,7 +14,16 @@ from markets.solana.transactions.cycle import compiled, transaction_bytes
 from markets.solana.transactions.lookup_tables import TABLE_MAX
 from markets.solana.venues.shape import TOKEN_PROGRAM
 from markets.solana.wallets.lanes import RENT_OF_SYSTEM_ACCOUNT, WalletBalance
-from markets.solana.wallets.upkeep import FEE, Step, lamports_short, open_steps, table_steps, wrap_step
+from markets.solana.wallets.upkeep import (
+    FEE,
+    Bounds,
+    Step,
+    balance_step,
+    lamports_short,
+    open_steps,
+    table_steps,
+    wrap_step,
+)
 from markets.tokens import SOL_MINT, load_registry
 
 WALLET = str(Keypair.from_seed(bytes(32)).pubkey())
@@ -57,6 +66,104 @@ def test_wrapped_sol_is_brought_to_what_is_wanted(
         return
     assert step is not None
     assert (step.does, step.lamports) == (words, lamports)
+
+
+AMOUNT = st.integers(0, 10**14) | st.integers(0, 10**8) | st.integers(0, 2 * RENT_OF_SYSTEM_ACCOUNT)
+BOUNDS = st.builds(
+    Bounds, plan=st.integers(0, 10**12), kept=st.integers(0, 10**9), cost=st.integers(FEE, FEE + 100_000)
+)
+
+
+def after(held: WalletBalance, step: Step, fee: int) -> WalletBalance:
+    """What a wallet holds once a step has landed that shifts SOL between its forms; `fee` is paid beyond the base fee.
+
+    Worked out from the step's own instructions.
+    """
+    *_, moved, _sync = step.instructions
+    shifted = int.from_bytes(bytes(moved.data)[4:12], "little")
+    # One that unwraps closes the account first, and wraps what is left from nothing.
+    wrapped = shifted + (held.tokens[SOL_MINT] if len(step.instructions) == 2 else 0)
+    lamports = held.lamports + held.tokens[SOL_MINT] - wrapped - FEE - fee
+    return WalletBalance(held.slot + 1, lamports, {SOL_MINT: wrapped})
+
+
+@given(AMOUNT, AMOUNT, BOUNDS, st.floats(0, 1))
+def test_a_wallet_is_balanced_once_and_stays_above_what_it_keeps(
+    lamports: int, wrapped: int, bounds: Bounds, paid: float
+) -> None:
+    held = WalletBalance(1, lamports, {SOL_MINT: wrapped})
+    step = balance_step(WALLET, held, bounds)
+    floor = RENT_OF_SYSTEM_ACCOUNT + bounds.kept
+    whole = lamports - floor + wrapped
+    if step is None:
+        # Nothing has to be done, is worth it, or can be done.
+        least = min(bounds.plan, (whole - bounds.cost) // 4)
+        assert (
+            min(lamports - floor, wrapped) >= least
+            or least < 1000 * bounds.cost
+            or lamports < RENT_OF_SYSTEM_ACCOUNT + bounds.cost
+        )
+        return
+    fee = int((bounds.cost - FEE) * paid)
+    then = after(held, step, fee)
+    left = held.lamports - step.lamports - fee
+    assert (then.lamports, step.wallet) == (left, WALLET)
+    # Nothing is lost but the fees, and both halves are nearly the same.
+    assert then.lamports - floor + then.tokens[SOL_MINT] == whole - FEE - fee
+    assert 0 <= then.lamports - floor - then.tokens[SOL_MINT] <= bounds.cost + 1
+    assert then.lamports > floor
+    assert balance_step(WALLET, then, bounds) is None
+    # What is moved is far more than what moving it costs.
+    assert abs(then.tokens[SOL_MINT] - wrapped) >= 1000 * bounds.cost
+
+
+@given(AMOUNT, AMOUNT, BOUNDS, st.integers(-(10**14), 10**14))
+def test_a_balanced_wallet_is_left_alone_until_a_quarter_of_it_was_traded_away(
+    lamports: int, wrapped: int, bounds: Bounds, traded: int
+) -> None:
+    held = WalletBalance(1, lamports, {SOL_MINT: wrapped})
+    step = balance_step(WALLET, held, bounds)
+    if step is None:
+        return
+    then = after(held, step, 0)
+    whole = then.lamports + then.tokens[SOL_MINT] - RENT_OF_SYSTEM_ACCOUNT - bounds.kept
+    # Trades take from one form and give to the other.
+    traded = max(-then.tokens[SOL_MINT], min(then.lamports - RENT_OF_SYSTEM_ACCOUNT - bounds.cost, traded))
+    later = WalletBalance(3, then.lamports - traded, {SOL_MINT: then.tokens[SOL_MINT] + traded})
+    if balance_step(WALLET, later, bounds) is not None:
+        assert abs(traded) >= whole // 4 - bounds.cost
+
+
+@pytest.mark.parametrize(
+    ("lamports", "wrapped", "words"),
+    [
+        # As the offline chain begins: both pay for the largest plan.
+        (20_000, 600, None),
+        (249, 20_000, "unwrap 9,875.500003 SOL"),
+        (20_000, 249, "wrap 9,875.499997 SOL"),
+        (0, 100, "unwrap 50.000003 SOL"),
+        (30, 70, None),
+        (24, 76, "unwrap 26.000003 SOL"),
+        (76, 24, "wrap 25.999997 SOL"),
+    ],
+)
+def test_a_form_that_cannot_pay_for_the_largest_plan_is_filled(lamports: int, wrapped: int, words: str | None) -> None:
+    sol, kept = 10**9, 20_000_000
+    held = balance(RENT_OF_SYSTEM_ACCOUNT + kept + lamports * sol, sol=wrapped * sol)
+    step = balance_step(WALLET, held, Bounds(250 * sol, kept, 6_000))
+    if words is None:
+        assert step is None
+    else:
+        assert step is not None
+        assert step.does == words
+
+
+def test_a_wallet_that_cannot_pay_or_has_no_account_is_left_to_a_person() -> None:
+    bounds = Bounds(10**9, 20_000_000, 6_000)
+    enough = RENT_OF_SYSTEM_ACCOUNT + bounds.cost
+    assert balance_step(WALLET, balance(enough, sol=10**10), bounds) is not None
+    assert balance_step(WALLET, balance(enough - 1, sol=10**10), bounds) is None
+    assert balance_step(WALLET, balance(10**10), bounds) is None
 
 
 def test_addresses_go_where_there_is_room_and_then_into_new_tables() -> None:

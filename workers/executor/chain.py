@@ -28,6 +28,7 @@ from pipeline.errors import UsageFailure
 from pipeline.messages import Mode
 from pipeline.permit import Allowed
 from workers.executor.live import confirm_live
+from workers.executor.upkeep import Terms, Upkeep
 
 _CAUSE = "chain"
 _LOOK_S = 0.1
@@ -80,21 +81,34 @@ async def chain_venue(context: WorkerContext) -> AsyncIterator[ChainVenue]:
     warn = Warnings(context)
     if live and (place := present_place(config)) is not None:
         await confirm_live(context, place.endpoints, signers)
+    by_address = {signer.address: signer for signer in signers}
+    lanes = Lanes(list(by_address), LaneSettings(config.wallets.lane_plans, config.wallets.min_lamports))
+
+    def allowed() -> bool:
+        return isinstance(context.gate.check(), Allowed)
+
     venue = ChainVenue(
         Mode.LIVE if live else Mode.LOCALNET,
         landing_settings(config),
-        Lanes(
-            [signer.address for signer in signers], LaneSettings(config.wallets.lane_plans, config.wallets.min_lamports)
-        ),
-        {signer.address: signer for signer in signers},
+        lanes,
+        by_address,
         mints=[token.mint for token in load_registry().tokens],
-        allowed=lambda: isinstance(context.gate.check(), Allowed),
+        allowed=allowed,
         wall_ns=context.clock,
         clock=context.clock if live else None,
         warn=warn.tell,
     )
-    context.log.info("wallets", addresses=[signer.address for signer in signers])
-    keeping = asyncio.create_task(_keep_linked(context, venue, warn))
+    terms = Terms(config.planner.sol.max_amount_in, config.wallets.min_lamports, config.executor.max_micro_lamports)
+    upkeep = Upkeep(
+        lanes,
+        by_address,
+        terms,
+        allowed=lambda: config.wallets.upkeep and allowed(),
+        log=context.log,
+        health=context.health,
+    )
+    context.log.info("wallets", addresses=list(by_address))
+    keeping = asyncio.create_task(_keep_linked(context, venue, upkeep, warn))
     try:
         yield venue
     finally:
@@ -156,7 +170,7 @@ def _endpoints(config: Config) -> tuple[EndpointSettings, ...]:
         raise UsageFailure(f"rpc.endpoints: {error}", "look at PIPELINE_RPC__ENDPOINTS") from None
 
 
-async def _keep_linked(context: WorkerContext, venue: ChainVenue, warn: Warnings) -> None:
+async def _keep_linked(context: WorkerContext, venue: ChainVenue, upkeep: Upkeep, warn: Warnings) -> None:
     """Link the venue to the chain, and to the next one where that one goes."""
     again_s = _AGAIN_S
     while True:
@@ -170,7 +184,8 @@ async def _keep_linked(context: WorkerContext, venue: ChainVenue, warn: Warnings
                 again_s = _AGAIN_S
                 context.health.recovered(cause=_CAUSE)
                 context.log.info("linked to the chain", endpoints=[one.host for one in place.endpoints])
-                await _until_gone(context.config, place)
+                async with upkeep.beside(link.rpc):
+                    await _until_gone(context.config, place)
         except RpcError as error:
             context.log.warning("the chain does not answer yet", error=str(error))
             context.health.degraded(f"the chain does not answer: {error}", cause=_CAUSE)

@@ -97,10 +97,10 @@ async def _prepare(config: Config, wanted: Wanted, *, send: bool, tell: Callable
             for step in survey.steps:
                 tell(f"{step.wallet}: {step.does} ...")
                 with _naming(step):
-                    signature = await send_and_wait(
+                    sent = await send_and_wait(
                         rpc, signers[step.wallet], step.instructions, micro_lamports=wanted.micro_lamports
                     )
-                tell(f"  confirmed: {signature}")
+                tell(f"  confirmed: {sent.signature}")
         finally:
             await close_signers(list(signers.values()))
         left = await _survey(config, rpc, wanted)
