@@ -32,7 +32,7 @@ ONE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 SOL = 10**9
 MIN = 20_000_000
 COST = 5_000 + 1_000
-PACE = Pace(first_s=0.0, look_s=0.02, drain_s=0.3, read_s=1.0, again_s=0.1, again_max_s=0.2, unclear_s=0.3)
+PACE = Pace(first_s=0.0, look_s=0.02, drain_s=0.3, read_s=1.0, pause_s=0.1, again_s=0.1, again_max_s=0.2, unclear_s=0.3)
 
 
 class Keeping:

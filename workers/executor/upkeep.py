@@ -64,8 +64,10 @@ class Pace:
     """for the plans on their way, before the wallet is left alone again"""
     read_s: float = 10.0
     """for a node that tells a balance as new as what is known"""
+    pause_s: float = 10.0
+    """after a step, before the same wallet may have another one"""
     again_s: float = 60.0
-    """between two tries with one wallet; doubles with each failure, up to"""
+    """after a failure; doubles with each more, up to"""
     again_max_s: float = 1_800.0
     unclear_s: float = 90.0
     """a lane stays closed this long where nobody tells what became of its transaction: it has run out by then"""
@@ -150,7 +152,7 @@ class Upkeep:
         """Balance a wallet on a lane that is closed meanwhile, or say why not."""
         self._lanes.close(wallet)
         try:
-            self._not_before[wallet] = time.monotonic() + self._pace.again_s
+            self._not_before[wallet] = time.monotonic() + self._pace.pause_s
             await self._balance(rpc, wallet)
         except NotAllowed:
             self._not_before[wallet] = 0.0  # as soon as it is allowed again
