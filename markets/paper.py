@@ -178,15 +178,18 @@ def dropped(seed: int, plan_id: str, ratio: float) -> bool:
 def fill(
     plan: ExecutionPlan, pool_of: Callable[[str], Pool | None], *, slot: int, sol_price_usd_e6: int
 ) -> tuple[Filled, dict[str, Pool]] | Reverted:
-    """Swap a plan's legs one after the other, each with all that the leg before it gave: all of them, or none.
+    """Swap a plan's legs one after the other, each the amount that the plan says, as on a chain: all of them, or none.
+
+    A leg must give what the next one takes; what it gives beyond that stays with us, in its own token.
 
     Returns the fills and the pools as they are left, or the leg that could not give its minimum.
     """
     fees = Costs(plan.base_fee, plan.priority_fee, 0)
     left: dict[str, Pool] = {}
     fills: list[Fill] = []
-    amount = plan.amount_in
-    for index, leg in enumerate(plan.legs):
+    amounts = [plan.amount_in, *(leg.amount_in for leg in plan.legs[1:])]
+    needed = [*amounts[1:], plan.min_amount_out]
+    for index, (leg, amount) in enumerate(zip(plan.legs, amounts, strict=True)):
         pool = left.get(leg.pool) or pool_of(leg.pool)
         if pool is None:
             return Reverted(slot, index, f"pool {leg.pool} is not known", sol_price_usd_e6, fees)
@@ -197,8 +200,7 @@ def fill(
             left[leg.pool], quote = pool.swap(leg.token_in == token_a, amount)
         except QuoteError as error:
             return Reverted(slot, index, str(error), sol_price_usd_e6, fees)
-        last = index == len(plan.legs) - 1
-        least = max(leg.min_amount_out, plan.min_amount_out) if last else leg.min_amount_out
+        least = max(leg.min_amount_out, needed[index])
         if quote.amount_out < least:
             return Reverted(slot, index, f"gives {quote.amount_out}, under the minimum {least}", sol_price_usd_e6, fees)
         fills.append(
@@ -213,6 +215,5 @@ def fill(
                 slot=slot,
             )
         )
-        amount = quote.amount_out
     costs = Costs(plan.base_fee, plan.priority_fee, plan.tip)
     return Filled(slot, tuple(fills), sol_price_usd_e6, costs), left

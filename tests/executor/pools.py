@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from localnet.layouts import cpmm, cpmm_config, simulated_address, token_account
+from markets.pool_states import PoolStates
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.ids import deterministic_id
-from pipeline.messages import AccountData, PoolState, Protocol, SlotUpdate
+from pipeline.messages import AccountData, ExecutionPlan, PoolState, Protocol, SlotUpdate
 
-from .plans import JITO, SLOT_NS, START_NS
+from .plans import JITO, SLOT_NS, START_NS, a_plan
 
 CHEAP, DEAR, DOLLAR = (simulated_address("test", name) for name in ("cheap", "dear", "dollar"))
 DEEP = 10**13
@@ -55,6 +58,20 @@ def gap(bps: int = 200, *, slot: int = 10) -> list[PoolState]:
         pool_state(DEAR, (DEEP, DEEP), slot=slot),
         pool_state(DOLLAR, (10**13, 1_500_000 * 10**6), slot=slot, mints=(SOL_MINT, USDC_MINT)),
     ]
+
+
+def crossing(number: int = 1, *, slack_bps: int = 0, **changes: Any) -> ExecutionPlan:
+    """A plan made for `gap()`: its second leg takes what the cheap pool is expected to give, or so much less."""
+    plan = a_plan(number, pools=(CHEAP, DEAR), **changes)
+    states = PoolStates()
+    for state in gap():
+        states.apply(state)
+    cheap = states.get(CHEAP)
+    assert cheap is not None
+    given = cheap.quote_in(True, plan.amount_in).amount_out
+    first, last = plan.legs
+    taken = given * (10_000 - slack_bps) // 10_000
+    return plan.replace(legs=[first.replace(amount_out=given), last.replace(amount_in=taken)])
 
 
 def slot_update(slot: int, *, changed: int = 0, closing: bool = False) -> SlotUpdate:

@@ -16,7 +16,7 @@ from pipeline.messages import DeadLetter, ExecutionPlan, ExecutionResult, Execut
 from workers.executor.claim import Settled, decode_claim
 
 from . import plans
-from .pools import CHEAP, DEAR, gap, slot_update
+from .pools import crossing, gap, slot_update
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,7 @@ async def bus(stage: Stage) -> AsyncIterator[Bus]:
 
 
 def a_plan(number: int, **changes: Any) -> ExecutionPlan:
-    return plans.a_plan(number, pools=(CHEAP, DEAR), **changes)
+    return crossing(number, **changes)
 
 
 async def results(bus: Bus) -> list[ExecutionResult]:

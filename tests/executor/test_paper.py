@@ -17,16 +17,14 @@ from markets.tokens import USDC_MINT
 from markets.venue import Dropped, Filled, Landing, NeverBegun, Prepared, Reverted
 from pipeline._core import Pool
 from pipeline.messages import ExecutionPlan, ExecutionStatus, Mode
+from workers.auditor.findings import examine
 from workers.executor.result import Stamps, result_of
 
 from . import plans
 from .pools import CHEAP, DEAR, DEEP, DOLLAR, gap, pool_state, slot_update
+from .pools import crossing as a_plan
 
 STAMPS = Stamps(1, 2, 3, 4, 1, 5)
-
-
-def a_plan(number: int = 1, **changes: Any) -> ExecutionPlan:
-    return plans.a_plan(number, pools=(CHEAP, DEAR), **changes)
 
 
 def a_venue(bps: int = 200, **changes: Any) -> PaperVenue:
@@ -75,8 +73,40 @@ async def test_the_states_of_the_landing_slot_count() -> None:
     assert venue.take_slot(slot_update(11, changed=1))
     found = landing.result()
     assert isinstance(found, Reverted)
+    # The first leg gives less than the second is told to take: that is where it fails, as on a chain.
+    taken = a_plan().legs[1].amount_in
+    assert (found.slot, found.leg) == (11, 0)
+    assert f"under the minimum {taken}" in found.cause
+
+
+async def test_the_last_leg_guards_the_cycle() -> None:
+    venue = a_venue()
+    landing = submit(venue, a_plan())
+    venue.take_pool(pool_state(DEAR, (DEEP, DEEP * 102 // 100), slot=11))
+    venue.take_slot(slot_update(11, changed=1))
+    found = landing.result()
+    assert isinstance(found, Reverted)
     assert (found.slot, found.leg) == (11, 1)
     assert "under the minimum 1000106000" in found.cause
+
+
+async def test_what_a_leg_gives_beyond_the_plan_stays_in_the_wallet() -> None:
+    venue, plan = a_venue(), a_plan()
+    landing = submit(venue, plan)
+    venue.take_pool(pool_state(CHEAP, (DEEP, DEEP * 103 // 100), slot=11))
+    venue.take_slot(slot_update(11, changed=1))
+    found = landing.result()
+    assert isinstance(found, Filled)
+    first, last = found.fills
+    assert (last.amount_in, first.expected_amount_out) == (plan.legs[1].amount_in, plan.legs[1].amount_in)
+    assert first.amount_out > last.amount_in
+    # What the cycle brings is what was planned: the better price is in the other token.
+    planned = submit(other := a_venue(), plan)
+    other.take_slot(slot_update(11))
+    assert isinstance(reference := planned.result(), Filled)
+    assert found.amount_out == reference.amount_out
+    result = result_of(plan, found, STAMPS, mode=Mode.PAPER, producer="executor")
+    assert not examine(result)
 
 
 async def test_a_revert_pays_fees_but_no_tip() -> None:
@@ -103,7 +133,7 @@ async def test_plans_of_a_slot_land_in_the_order_of_their_ids_whatever_the_order
     outcomes = []
     for seed in range(3):
         venue, found = a_venue(), {}
-        batch = [a_plan(number, amount_in=3 * 10**10) for number in range(5)]
+        batch = [a_plan(number, amount_in=10**10, slack_bps=50) for number in range(5)]
         random.Random(seed).shuffle(batch)
         landings = {plan.id: submit(venue, plan) for plan in batch}
         venue.take_slot(slot_update(11))
@@ -112,9 +142,9 @@ async def test_plans_of_a_slot_land_in_the_order_of_their_ids_whatever_the_order
     assert outcomes[0] == outcomes[1] == outcomes[2]
     in_order = [outcomes[0][plan_id] for plan_id in sorted(outcomes[0])]
     amounts = [landing.amount_out for landing in in_order if isinstance(landing, Filled)]
-    # Each one takes from the gap that the ones before it left, until one would lose and reverts.
+    # Each one takes from the gap that the ones before it left, until a leg gives less than planned and it reverts.
     assert amounts == sorted(amounts, reverse=True)
-    assert len(amounts) >= 1
+    assert len(amounts) >= 2
     assert isinstance(in_order[-1], Reverted)
 
 
@@ -309,10 +339,11 @@ def test_without_pools_there_is_no_price() -> None:
 @settings(max_examples=100, deadline=None)
 @given(
     bps=st.integers(0, 500),
-    amounts=st.lists(st.integers(1, 10**13), min_size=1, max_size=5),
+    amounts=st.lists(st.integers(10**6, 10**13), min_size=1, max_size=5),
     floor=st.integers(0, 10**7),
+    slack_bps=st.integers(0, 300),
 )
-def test_a_fill_never_loses_and_always_adds_up(bps: int, amounts: list[int], floor: int) -> None:
+def test_a_fill_never_loses_and_always_adds_up(bps: int, amounts: list[int], floor: int, slack_bps: int) -> None:
     states = PoolStates()
     for state in gap(bps):
         states.apply(state)
@@ -322,7 +353,7 @@ def test_a_fill_never_loses_and_always_adds_up(bps: int, amounts: list[int], flo
         return left.get(address) or states.get(address)
 
     for number, amount in enumerate(amounts):
-        plan = a_plan(number, amount_in=amount, min_amount_out=amount + 106_000 + floor)
+        plan = a_plan(number, amount_in=amount, slack_bps=slack_bps, min_amount_out=amount + 106_000 + floor)
         before = dict(left)
         found = fill(plan, pool_of, slot=11, sol_price_usd_e6=0)
         assert left == before
@@ -335,6 +366,8 @@ def test_a_fill_never_loses_and_always_adds_up(bps: int, amounts: list[int], flo
             continue
         assert result.net_profit >= floor
         filled, pools = found
+        assert [one.amount_in for one in filled.fills] == [amount, plan.legs[1].amount_in]
+        assert filled.fills[0].amount_out >= filled.fills[1].amount_in
         for one in filled.fills:
             pool = pool_of(one.pool)
             assert pool is not None
