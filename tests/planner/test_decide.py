@@ -267,11 +267,11 @@ def test_a_gap_is_not_planned_for_twice() -> None:
     first = deciding(an_opportunity(1, amount_in=10**10), open_plans=plans)
     assert isinstance(first, Approved)
     swaps = [Swap(leg.pool, leg.token_in, leg.amount_in) for leg in planned_legs(first)]
-    plans.add("first", SOL_MINT, 10**10, swaps)
+    plans.add("first", SOL_MINT, 10**10, swaps, slot=1)
     second = deciding(an_opportunity(2, amount_in=10**10), open_plans=plans)
     assert isinstance(second, Approved)
     assert second.cycle.amount_out < first.cycle.amount_out
-    plans.add("second", SOL_MINT, 10**10, [Swap(s.pool, s.token_in, 8 * s.amount_in) for s in swaps])
+    plans.add("second", SOL_MINT, 10**10, [Swap(s.pool, s.token_in, 8 * s.amount_in) for s in swaps], slot=1)
     assert reasons(deciding(an_opportunity(3, amount_in=10**10), open_plans=plans)) == [RefusalReason.PROFIT_TOO_LOW]
     # The market shows the fills in the slot after the results'.
     plans.settle("first", 11)

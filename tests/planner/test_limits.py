@@ -26,7 +26,7 @@ class Desk:
         return [RefusalReason(refusal.reason) for refusal in found]
 
     def add(self, plan_id: str, token: str, amount: int, planned_ns: int = 0) -> None:
-        if self.plans.add(plan_id, token, amount):
+        if self.plans.add(plan_id, token, amount, slot=0):
             self.limits.add(planned_ns)
 
 
@@ -77,8 +77,8 @@ def test_a_plan_counts_once() -> None:
 def test_swaps_are_kept_by_pool_in_order_while_their_plans_are_open() -> None:
     plans = OpenPlans()
     first, second = Swap("p", SOL_MINT, 1), Swap("p", SOL_MINT, 2)
-    plans.add("a", SOL_MINT, 1, [first, Swap("q", USDC_MINT, 9)])
-    plans.add("b", SOL_MINT, 2, [second])
+    plans.add("a", SOL_MINT, 1, [first, Swap("q", USDC_MINT, 9)], slot=1)
+    plans.add("b", SOL_MINT, 2, [second], slot=2)
     pending = plans.pending("p")
     assert pending is not None
     assert (pending.generation, pending.swaps) == (0, [first, second])
@@ -90,6 +90,19 @@ def test_swaps_are_kept_by_pool_in_order_while_their_plans_are_open() -> None:
     assert plans.pending("p") is pending
     assert (pending.generation, pending.swaps) == (1, [second])
     assert plans.pending("q") is None
+
+
+def test_a_plan_without_a_result_is_open_until_nothing_of_it_can_land() -> None:
+    plans = OpenPlans()
+    plans.add("a", SOL_MINT, 60, [Swap("p", SOL_MINT, 1)], slot=10)
+    plans.add("b", SOL_MINT, 5, slot=900)
+    plans.advance(1_010)
+    assert (plans.amount(SOL_MINT), len(plans)) == (65, 2)
+    plans.advance(1_011)
+    assert (plans.amount(SOL_MINT), plans.pending("p"), len(plans)) == (5, None, 1)
+    plans.settle("a", 1_500)  # late all the same: it is no longer open
+    plans.advance(1_600)
+    assert (plans.amount(SOL_MINT), len(plans)) == (5, 1)
 
 
 events = st.lists(

@@ -128,7 +128,7 @@ def test_pending_swaps_count_as_done(tables: Tables, tmp_path: Path) -> None:
         expected = after(pool, SOL_MINT, [Swap(CHEAP, SOL_MINT, 10**10 * (n + 1)) for n in range(number)])
         assert isinstance(found, LegQuote)
         assert found.amount_out == expected.quote_in(True, 10**9).amount_out
-        plans.add(str(number), SOL_MINT, 1, [Swap(CHEAP, SOL_MINT, 10**10 * (number + 1)), Swap(DEAR, JITO, 1)])
+        plans.add(str(number), SOL_MINT, 1, [Swap(CHEAP, SOL_MINT, 10**10 * (number + 1)), Swap(DEAR, JITO, 1)], slot=1)
     plans.settle("2", 10)
     plans.advance(11)
     left = [Swap(CHEAP, SOL_MINT, 10**10 * (n + 1)) for n in range(6) if n != 2]
@@ -174,7 +174,7 @@ def test_a_pending_swap_that_would_help_is_not_counted_on(tables: Tables, tmp_pa
     assert pool is not None
     plans = OpenPlans()
     # A plan the other way: after it the same amount fetches more, if it lands first.
-    plans.add("other way", SOL_MINT, 1, [Swap(CHEAP, JITO, 10**11)])
+    plans.add("other way", SOL_MINT, 1, [Swap(CHEAP, JITO, 10**11)], slot=1)
     found = quotes.quote(LEG, 10**9, plans.pending(CHEAP))
     assert isinstance(found, LegQuote)
     assert after(pool, SOL_MINT, [Swap(CHEAP, JITO, 10**11)]).quote_in(True, 10**9).amount_out > found.amount_out

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 # Results that came before their plan was known: at a restart the two streams are read one after the other.
 _EARLY_MAX = 50_000
+_DECIDED_AFTER = 1_000
+"""Slots after which the chain takes no transaction of a plan any more: a blockhash lives for 150 blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
+    slot: int
     token: str
     amount_in: int
     swaps: tuple[Swap, ...]
@@ -42,7 +45,8 @@ class OpenPlans:
 
     A plan is open until its result is in, and counts for every opportunity of a slot up to and with the result's slot;
     the pools of the slot after that one show its fills. The answer thus depends on slots alone, not on how fast the
-    result travelled.
+    result travelled. A plan whose result never comes, as of one that became a dead letter, is open until nothing of it
+    can land any more: else it would bar its pools and use up its token's limit for ever.
     """
 
     def __init__(self) -> None:
@@ -57,16 +61,16 @@ class OpenPlans:
         """Return how many plans are open."""
         return len(self._open)
 
-    def add(self, plan_id: str, token: str, amount_in: int, swaps: Iterable[Swap] = ()) -> bool:
-        """Open a plan; return False where it is open already."""
+    def add(self, plan_id: str, token: str, amount_in: int, swaps: Iterable[Swap] = (), *, slot: int) -> bool:
+        """Open a plan that was made at a slot; return False where it is open already."""
         if plan_id in self._open:
             return False
-        plan = self._open[plan_id] = _Open(token, amount_in, tuple(swaps))
+        plan = self._open[plan_id] = _Open(slot, token, amount_in, tuple(swaps))
         self._amounts[token] = self._amounts.get(token, 0) + amount_in
         for swap in plan.swaps:
             self._pending.setdefault(swap.pool, Pending()).swaps.append(swap)
-        if (slot := self._early.pop(plan_id, None)) is not None:
-            self._closing.setdefault(slot, []).append(plan_id)
+        if (ended := self._early.pop(plan_id, None)) is not None:
+            self._closing.setdefault(ended, []).append(plan_id)
         return True
 
     def settle(self, plan_id: str, slot: int) -> None:
@@ -79,7 +83,12 @@ class OpenPlans:
             self._early.popitem(last=False)
 
     def advance(self, slot: int) -> None:
-        """Close what had its result before this slot."""
+        """Close what had its result before this slot, or can have none any more."""
+        while self._open:
+            plan_id, oldest = next(iter(self._open.items()))
+            if oldest.slot + _DECIDED_AFTER >= slot:
+                break
+            self._close(self._open.pop(plan_id))
         for ended in [closing for closing in self._closing if closing < slot]:
             for plan_id in self._closing.pop(ended):
                 # A repeated result finds its plan closed already.

@@ -111,5 +111,5 @@ class Planner:
         if not isinstance(outcome, ExecutionPlan):
             return
         swaps = [Swap(leg.pool, leg.token_in, leg.amount_in) for leg in outcome.legs]
-        if self._open.add(outcome.id, outcome.token, outcome.amount_in, swaps):
+        if self._open.add(outcome.id, outcome.token, outcome.amount_in, swaps, slot=outcome.slot):
             self._limits.add(outcome.planned_ns)
