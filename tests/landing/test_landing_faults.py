@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from solders.signature import Signature
 
 from markets.solana.landing.prepare import ChainPrepared
 from markets.tokens import SOL_MINT
@@ -42,7 +43,7 @@ async def a_submission(
 ) -> tuple[ExecutionPlan, ChainPrepared, asyncio.Future[Landing], int]:
     """Submit a plan while faults last that were switched on after it was prepared."""
     plan = stage.plan(*await stage.gap())
-    ready = await venue.prepare(plan)
+    ready = await stage.prepared(venue, plan)
     assert isinstance(ready, ChainPrepared), ready
     before = stage.wealth()
     stage.nodes[0].faults.apply(faults)
@@ -158,6 +159,22 @@ async def test_websockets_that_are_cut(stage: LandingStage) -> None:
         booked(stage, plan, found, before)
 
 
+async def test_a_node_is_not_left_with_subscriptions_to_what_never_lands(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        assert venue._link is not None
+        socket, node = venue._link.socket, stage.nodes[0]
+        never = [str(Signature(bytes([number]) * 64)) for number in range(1, 4)]
+        for signature in never[:2]:
+            socket.want(signature)
+        await stage.steps(3)
+        assert node.subscriptions == 2
+        socket.want(never[2])
+        for signature in never:  # the last one before the node has answered
+            socket.drop(signature)
+        await stage.steps(3)
+        assert (node.subscriptions, socket._told, socket._subscriptions) == (0, {}, {})
+
+
 @settings(nodes=2)
 async def test_a_node_that_is_behind(stage: LandingStage) -> None:
     """Half of the answers are of long ago: they say that nothing has landed, and that is not believed."""
@@ -188,7 +205,7 @@ async def test_blockhashes_that_have_run_out_are_not_signed_with(stage: LandingS
         plan = stage.plan(*await stage.gap())
         stage.nodes[0].faults.apply({"expired_blockhash": 1.0})
         await stage.steps(3)
-        ready = await venue.prepare(plan)
+        ready = await stage.prepared(venue, plan)
         assert isinstance(ready, ChainPrepared), ready
         assert ready.trace.last_valid_block_height - stage.chain.views.newest.block_height > 100
         # For so long that no good one is left that lives long enough: nothing is made.
@@ -288,7 +305,7 @@ async def test_recovery_of_what_is_about_to_land(stage: LandingStage) -> None:
 async def test_recovery_of_what_was_never_sent(stage: LandingStage) -> None:
     async with stage.linked() as venue:
         plan = stage.plan(*await stage.gap())
-        ready = await venue.prepare(plan)
+        ready = await stage.prepared(venue, plan)
         assert isinstance(ready, ChainPrepared)
         before = stage.wealth()
         await stage.steps(80, 0.002)

@@ -41,7 +41,10 @@ class SignatureSocket:
         self._draw = draw or random.Random()
         self._ping_s = ping_s
         self._wanted: dict[str, None] = {}
-        self._unasked: asyncio.Queue[str] = asyncio.Queue()
+        # What to ask of the node: to tell of a signature, or to forget a subscription.
+        self._unasked: asyncio.Queue[str | int] = asyncio.Queue()
+        self._told: dict[int, str] = {}
+        self._subscriptions: dict[str, int] = {}
         self.connections = 0
         self.notifications = 0
 
@@ -52,8 +55,12 @@ class SignatureSocket:
             self._unasked.put_nowait(signature)
 
     def drop(self, signature: str) -> None:
-        """Forget a signature; the node forgets it by itself once it has told."""
+        """Forget a signature. The node does so by itself once it has told, and never where there is nothing to tell."""
         self._wanted.pop(signature, None)
+        subscription = self._subscriptions.pop(signature, None)
+        if subscription is not None:
+            self._told.pop(subscription, None)
+            self._unasked.put_nowait(subscription)
 
     async def run(self) -> None:
         """Hold a connection until cancelled."""
@@ -61,7 +68,7 @@ class SignatureSocket:
         while True:
             begun = asyncio.get_running_loop().time()
             # It is a hint: polling finds what a broken connection would have told.
-            with contextlib.suppress(aiohttp.ClientError, OSError, ValueError, TimeoutError):
+            with contextlib.suppress(aiohttp.ClientError, OSError, ValueError, RecursionError, TimeoutError):
                 await self._hold()
             failed = 0 if asyncio.get_running_loop().time() - begun > _BACKOFF_MAX_S else failed + 1
             limit = min(_BACKOFF_S * 2.0 ** min(failed, 16), _BACKOFF_MAX_S)
@@ -79,6 +86,7 @@ class SignatureSocket:
                 )
             self.connections += 1
             self._unasked = asyncio.Queue()
+            self._told, self._subscriptions = {}, {}
             for signature in self._wanted:
                 self._unasked.put_nowait(signature)
             asking: dict[int, str] = {}
@@ -92,21 +100,19 @@ class SignatureSocket:
     async def _ask(self, socket: aiohttp.ClientWebSocketResponse, asking: dict[int, str]) -> None:
         number = 0
         while True:
-            signature = await self._unasked.get()
-            if signature not in self._wanted:
-                continue
+            wanted = await self._unasked.get()
             number += 1
-            asking[number] = signature
-            request = {
-                "jsonrpc": "2.0",
-                "id": number,
-                "method": "signatureSubscribe",
-                "params": [signature, {"commitment": self._commitment}],
-            }
+            request: dict[str, object] = {"jsonrpc": "2.0", "id": number}
+            if isinstance(wanted, int):
+                request |= {"method": "signatureUnsubscribe", "params": [wanted]}
+            elif wanted in self._wanted:
+                asking[number] = wanted
+                request |= {"method": "signatureSubscribe", "params": [wanted, {"commitment": self._commitment}]}
+            else:
+                continue
             await socket.send_str(json.dumps(request))
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse, asking: dict[int, str]) -> None:
-        told: dict[int, str] = {}
         async for message in socket:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 return
@@ -114,13 +120,16 @@ class SignatureSocket:
             if not isinstance(found, dict):
                 return
             if type(found.get("id")) is int:
-                signature = asking.pop(found["id"], "")
-                if signature and type(found.get("result")) is int:
-                    told[found["result"]] = signature
+                signature, subscription = asking.pop(found["id"], ""), found.get("result")
+                if signature and type(subscription) is int:
+                    self._told[subscription], self._subscriptions[signature] = signature, subscription
+                    if signature not in self._wanted:
+                        self.drop(signature)
                 continue
             params = found.get("params")
             id_ = params.get("subscription") if isinstance(params, dict) else None
-            signature = told.pop(id_, "") if type(id_) is int else ""
+            signature = self._told.pop(id_, "") if type(id_) is int else ""
             if signature:
+                self._subscriptions.pop(signature, None)
                 self.notifications += 1
                 self._heard(signature)
