@@ -40,7 +40,7 @@ COMMANDS: dict[str, _Entry] = {
         "localnet:localnet", RUN, "Run the offline Solana chain alone, with traders, RPC and a block engine."
     ),
     "worker": _Entry("run_worker:worker", RUN, "Run one worker in this process."),
-    "status": _Entry("status:status", LOOK, "Show workers, streams and the permit."),
+    "status": _Entry("status:status", LOOK, "Show workers, streams, the permit and recent anomalies."),
     "providers": _Entry("providers:providers", LOOK, "Show the external quote providers."),
     "quotes": _Entry("quotes:quotes", LOOK, "Show the best quotes of the running quote core."),
     "pools": _Entry("pools:app", LOOK, "Find pools on chain, list and show them."),

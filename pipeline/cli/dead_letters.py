@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json as json_format
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from pipeline.cli import settings
-from pipeline.cli.output import JsonOption, print_json, print_line, print_table
+from pipeline.cli.output import JsonOption, print_json, print_line, print_table, shown_time
 
 if TYPE_CHECKING:
     from pipeline.bus import Bus
@@ -44,7 +43,7 @@ def list_(json: JsonOption = False) -> None:
         ("id", "at", "stream", "sequence", "consumer", "reason", "attempts", "detail"),
         [
             (
-                *(letter.id[:12], _time(letter.created_ns), letter.stream, letter.stream_sequence or "live"),
+                *(letter.id[:12], shown_time(letter.created_ns), letter.stream, letter.stream_sequence or "live"),
                 *(letter.consumer, letter.reason, letter.attempts, letter.detail[:80]),
             )
             for letter in letters
@@ -84,7 +83,7 @@ def show(letter_id: IdArgument, json: JsonOption = False) -> None:
         print_json(shown)
         return
     for name, value in shown["dead_letter"].items():
-        print_line(f"{name:16} {_time(value) if name == 'created_ns' else value}")
+        print_line(f"{name:16} {shown_time(value) if name == 'created_ns' else value}")
     print_line("")
     if shown["original"] is None:
         print_line(f"original: {shown['why_not']}")
@@ -131,7 +130,3 @@ def _with_bus(run: Callable[[Bus], Awaitable[Result]]) -> Result:
             await bus.close()
 
     return asyncio.run(connected())
-
-
-def _time(ns: int) -> str:
-    return datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S")

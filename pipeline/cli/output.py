@@ -10,16 +10,22 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
 from pipeline.errors import ExitCode, Failure
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+# Between two columns, and how narrow a column of several words may become; characters.
+_GAP = 2
+_WORDS = 24
 
 
 def console() -> Console:
@@ -38,19 +44,58 @@ def print_table(
 ) -> None:
     """Print rows under a title; columns named in `right` are aligned to the right.
 
-    Values are escaped, never read as markup.
+    Numbers and names are never broken over lines, only what has several words. Columns for which a terminal is too
+    narrow follow below, beside the first column again; those with nothing in them are left out. Values are escaped,
+    never read as markup.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*[escape(str(cell)) for cell in row])
-    console().print(table)
+    out = console()
+    cells = [[str(cell) for cell in row] for row in rows]
+    wide = [max(cell_len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
+    wraps = [
+        name not in right and any(" " in row[place] and cell_len(row[place]) > _WORDS for row in cells)
+        for place, name in enumerate(columns)
+    ]
+    shown = [place for place in range(len(columns)) if place == 0 or not cells or any(row[place] for row in cells)]
+    if not out.is_terminal:
+        out.width = max(out.width, sum(wide) + _GAP * len(wide))
+    if title:
+        out.print(f"[bold]{escape(title)}[/]")
+    least = [min(width, _WORDS) if wrap else width for width, wrap in zip(wide, wraps, strict=True)]
+    for number, part in enumerate(_parts(shown, least, out.width)):
+        if number:
+            out.print()
+        table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+        for place in part:
+            name = columns[place]
+            justify: JustifyMethod = "right" if name in right else "left"
+            table.add_column(escape(name), justify=justify, overflow="fold", no_wrap=not wraps[place])
+        for row in cells:
+            table.add_row(*[escape(row[place]) for place in part])
+        out.print(table, soft_wrap=False)
+
+
+def _parts(places: Sequence[int], widths: Sequence[int], room: int) -> list[list[int]]:
+    """Return which columns stand beside each other: as many as there is room for, the first one with each part."""
+    first, *others = places
+    parts = [[first]]
+    used = widths[first]
+    for place in others:
+        if len(parts[-1]) > 1 and used + _GAP + widths[place] > room:
+            parts.append([first])
+            used = widths[first]
+        parts[-1].append(place)
+        used += _GAP + widths[place]
+    return parts
 
 
 def print_line(text: str) -> None:
     """Print one line, literally."""
     console().print(escape(text))
+
+
+def shown_time(at_ns: int) -> str:
+    """Return a moment, in ns since the epoch, as people read it: UTC, as in the logs."""
+    return f"{datetime.fromtimestamp(at_ns // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def report_failure(error: BaseException, *, as_json: bool) -> int:

@@ -12,7 +12,8 @@ from nats.js.errors import NotFoundError
 from pipeline import run_files
 from pipeline.bus import Bus
 from pipeline.cli import settings
-from pipeline.cli.output import JsonOption, console, print_json, print_line, print_table
+from pipeline.cli.anomaly_rows import Anomalies, read_anomalies
+from pipeline.cli.output import JsonOption, console, print_json, print_line, print_table, shown_time
 from pipeline.clock import wall_ns
 from pipeline.errors import CheckFailed, ExitCode
 from pipeline.messages import WorkerHealth, WorkerState, enum_name
@@ -77,7 +78,11 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show workers, streams and the permit."""
+    """Show workers, streams, the permit and recent anomalies.
+
+    Exit code 1 when a worker that should run is not READY, or a stream is missing. Anomalies are those of the last
+    24 hours; they do not change the exit code.
+    """
     ok = asyncio.run(_status(settings.config(), watch=watch, as_json=json))
     if not ok:
         raise typer.Exit(ExitCode.CHECK_FAILED)
@@ -91,14 +96,16 @@ async def _status(config: Config, *, watch: bool, as_json: bool) -> bool:
             workers = await worker_rows(bus, config)
             streams = await stream_rows(bus)
             permit = await permit_row(bus)
+            anomalies = await read_anomalies(bus)
             ok = all(row.ok for row in workers) and all(row.ok for row in streams)
             if as_json:
                 found = {"workers": [asdict(row) for row in workers], "streams": [asdict(row) for row in streams]}
-                print_json({"ok": ok, "server": config.nats.shown_url, **found, "permit": asdict(permit)})
+                more = {"permit": asdict(permit), "anomalies": asdict(anomalies)}
+                print_json({"ok": ok, "server": config.nats.shown_url, **found, **more})
             else:
                 if watch:
                     console().clear()
-                _print(config, workers, streams, permit)
+                _print(config, workers, streams, permit, anomalies)
             if not watch:
                 return ok
             await asyncio.sleep(1.0)
@@ -176,12 +183,15 @@ async def permit_row(bus: Bus) -> PermitRow:
     return PermitRow(enum_name(latched.state), switch.epoch, switch.actor, switch.reason, switch.created_ns)
 
 
-def _print(config: Config, workers: list[WorkerRow], streams: list[StreamRow], permit: PermitRow) -> None:
-    by = f" since epoch {permit.epoch} by {permit.actor}" if permit.epoch else ""
-    print_line(f"server  {config.nats.shown_url}")
-    print_line(f"permit  {permit.state}{by}: {permit.reason}")
+def _print(
+    config: Config, workers: list[WorkerRow], streams: list[StreamRow], permit: PermitRow, anomalies: Anomalies
+) -> None:
+    since = f" since {shown_time(permit.at_ns)}, epoch {permit.epoch}, by {permit.actor}" if permit.epoch else ""
+    print_line(f"server     {config.nats.shown_url}")
+    print_line(f"permit     {permit.state}{since}: {permit.reason}")
     if permit.state != "ACTIVE" and permit.epoch:
-        print_line("        `pipeline resume --by NAME --reason WHY` allows trading again")
+        print_line("           `pipeline resume --by NAME --reason WHY` allows trading again")
+    print_line(f"anomalies  {anomalies.described} in the last 24 h")
     rows: list[tuple[Any, ...]] = [
         (
             *(row.worker, row.state, _age(row.age_s), f"{row.handled:,}", f"{row.rate:,.0f}"),
@@ -190,26 +200,39 @@ def _print(config: Config, workers: list[WorkerRow], streams: list[StreamRow], p
                 f"{row.memory_bytes / _MIB:,.0f}",
                 f"{row.cpu_ratio:.0%}",
                 row.permit,
-                row.http.removeprefix("http://"),
                 row.detail,
+                row.http.removeprefix("http://"),
             ),
         )
         for row in workers
     ]
     columns = [
         *("worker", "state", "heard", "handled", "per s", "p50 us", "p99 us", "failed", "dead", "MiB", "cpu"),
-        *("permit", "http", "detail"),
+        *("permit", "detail", "http"),
     ]
     print_table("\nworkers", columns, rows, right=columns[2:11])
     print_table(
         "\nstreams",
         ["stream", "messages", "MiB", "last", "consumers", ""],
         [
-            (row.stream, f"{row.messages:,}", f"{row.bytes / _MIB:,.1f}", row.last_sequence, row.consumers, row.detail)
+            (
+                row.stream,
+                f"{row.messages:,}",
+                f"{row.bytes / _MIB:,.1f}",
+                f"{row.last_sequence:,}",
+                row.consumers,
+                row.detail,
+            )
             for row in streams
         ],
         right=("messages", "MiB", "last", "consumers"),
     )
+    if anomalies.recent:
+        print_table(
+            "\nnewest anomalies (all of them: `pipeline tap 'metrics.anomaly.>' --all`)",
+            ("time", "severity", "rule", "from", "detail"),
+            [(shown_time(row.at_ns), row.severity, row.rule, row.producer, row.detail) for row in anomalies.recent],
+        )
 
 
 def _age(age_s: float | None) -> str:

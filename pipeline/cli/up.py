@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -57,7 +57,7 @@ async def _up(config: Config, names: list[str], *, as_json: bool, live: bool) ->
         if as_json:
             print_json({"at_ns": event.at_ns, "name": event.name, "state": event.state, "detail": event.detail})
         else:
-            moment = datetime.fromtimestamp(event.at_ns / 1e9).astimezone()
+            moment = datetime.fromtimestamp(event.at_ns / 1e9, UTC)
             print_line(f"{moment:%H:%M:%S} {event.name:<15} {event.state:<10} {event.detail}")
 
     store = Path(config.nats.embedded_store).expanduser() if config.nats.embedded_store else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,7 @@ async def test_what_is_wrong_is_said(stage: Stage, bus: Bus, url: str) -> None:
         "loss_on_a_fill",
         "plan_executed_twice",
     }
+    assert re.search(r'"anomaly plan_executed_twice: plan \S+ has 2 results .*"level": "error"', stage.logs())
     report = await booked(stage, url, 6)
     letters = [m for m in await everything(bus, "METRICS", "metrics.dead_letter") if isinstance(m, DeadLetter)]
     assert sorted((letter.reason, letter.stream) for letter in letters) == [

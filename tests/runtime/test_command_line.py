@@ -1,5 +1,6 @@
 """Every command as a user meets it: help, JSON, exit codes, messages without tracebacks."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,10 +14,14 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 
-from pipeline.cli import COMMANDS, _LazyCommand, main, settings
-from pipeline.cli.output import describe_failure, report_failure
+from pipeline.bus import Bus
+from pipeline.cli import COMMANDS, _LazyCommand, main, output, settings
+from pipeline.cli.output import describe_failure, print_table, report_failure
+from pipeline.config import load_config
 from pipeline.errors import BadData, ExitCode, Failure, Refused, UsageFailure
+from pipeline.messages import Anomaly, Severity
 from pipeline.nats_server import EmbeddedNats
 from pipeline.streams import TABLE
 
@@ -164,6 +169,44 @@ def test_usage(run: Run, arguments: list[str], words: list[str]) -> None:
     assert all(word in done.stderr for word in words), done.stderr
 
 
+TABLE_ROWS = [
+    ("executor", "1,234,567", "98,765", "127.0.0.1:41017", "nothing is known of this worker since a while"),
+    ("system_manager", "1", "2", "127.0.0.1:37509", ""),
+]
+
+
+def test_a_narrow_terminal_breaks_no_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "console", lambda: Console(width=44, force_terminal=True, color_system=None))
+    columns = ("worker", "handled", "p99 us", "http", "detail")
+    print_table("A title that is longer than the table is", columns, TABLE_ROWS, right=("handled", "p99 us"))
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "A title that is longer than the table is",
+        "worker            handled  p99 us",
+        "executor        1,234,567  98,765",
+        "system_manager          1       2",
+        "",
+        "worker          http",
+        "executor        127.0.0.1:41017",
+        "system_manager  127.0.0.1:37509",
+        "",
+        "worker          detail",
+        "executor        nothing is known of this",
+        "                worker since a while",
+        "system_manager",
+    ]
+
+
+def test_without_a_terminal_every_row_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(*row[:4], row[4] * 10, "") for row in TABLE_ROWS]
+    print_table("", ("worker", "handled", "p99 us", "http", "detail", "empty"), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1].endswith(TABLE_ROWS[0][4] * 10)
+    assert "empty" not in lines[0]
+
+
 def test_a_bad_variable_is_named(run: Run) -> None:
     done = run("config", "show", "--json", PIPELINE_MARKET__SEED="minus one")
     assert done.returncode == ExitCode.USAGE
@@ -201,6 +244,23 @@ def test_decode_refuses_what_is_no_message(home: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+async def raise_anomalies(url: str) -> None:
+    bus = await Bus.connect(load_config({"nats.url": url}, environment={}).nats, name="tests")
+    for number in range(7):
+        severity, rule = (Severity.CRITICAL, "unexplained_transaction") if number == 6 else (Severity.WARNING, "other")
+        await bus.publish(
+            Anomaly(
+                id=f"a{number}",
+                created_ns=(1_700_000_000 + number) * 10**9,
+                producer="auditor",
+                severity=severity,
+                rule=rule,
+                detail=f"d{number}",
+            )
+        )
+    await bus.close()
+
+
 @pytest.mark.integration
 def test_streams_come_and_status_sees_them(run: Run, server: EmbeddedNats) -> None:
     at = {"PIPELINE_NATS__URL": server.url}
@@ -219,6 +279,21 @@ def test_streams_come_and_status_sees_them(run: Run, server: EmbeddedNats) -> No
     assert {row["state"] for row in found["workers"]} == {"NOT RUNNING"}
     assert found["permit"]["state"] == "HALTED"
     assert "NOT RUNNING" in run("status", **at).stdout
+    assert found["anomalies"] == {"total": 0, "by_severity": {}, "recent": []}
+    asyncio.run(raise_anomalies(server.url))
+    anomalies = json.loads(run("status", "--json", **at).stdout)["anomalies"]
+    assert (anomalies["total"], anomalies["by_severity"]) == (7, {"CRITICAL": 1, "WARNING": 6})
+    assert [row["detail"] for row in anomalies["recent"]] == ["d6", "d5", "d4", "d3", "d2"]
+    assert anomalies["recent"][0] == {
+        "at_ns": 1_700_000_006_000_000_000,
+        "severity": "CRITICAL",
+        "rule": "unexplained_transaction",
+        "producer": "auditor",
+        "detail": "d6",
+    }
+    told = run("status", **at).stdout
+    assert "anomalies  1 CRITICAL, 6 WARNING in the last 24 h" in told
+    assert "2023-11-14 22:13:26 UTC  CRITICAL  unexplained_transaction  auditor  d6" in told
 
     checked = json.loads(run("doctor", "--json", PIPELINE_TELEMETRY__HTTP_PORT_BASE="0", **at).stdout)
     assert checked["ok"] is True, checked

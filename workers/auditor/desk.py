@@ -7,6 +7,7 @@ and never forgotten.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,13 @@ from workers.auditor.follow import Item
 from workers.auditor.snapshot import snapshots
 from workers.auditor.valuation import value_of
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Bookable = TypeVar("Bookable", bound=Message)
 PLANS = (ExecutionPlan,)
 EXECUTIONS = (ExecutionResult, ExecutionSubmitted)
+_LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.CRITICAL: logging.ERROR}
 
 
 class Desk:
@@ -108,7 +112,7 @@ class Desk:
             return
         while found := await self.do(self._ledger.notices):
             for row in found:
-                await self._bus.publish(noticed(row, created_ns=self._wall_ns(), producer=self._producer))
+                await self._raise(noticed(row, created_ns=self._wall_ns(), producer=self._producer))
             await self.do(lambda: self._ledger.mark_told([row["id"] for row in found]))
 
     async def _fit(
@@ -157,10 +161,22 @@ class Desk:
         if self._quiet:
             return
         for finding in findings:
-            message: Anomaly = anomaly(
-                finding, about=about, correlation_id=correlation_id, created_ns=self._wall_ns(), producer=self._producer
+            await self._raise(
+                anomaly(
+                    finding,
+                    about=about,
+                    correlation_id=correlation_id,
+                    created_ns=self._wall_ns(),
+                    producer=self._producer,
+                )
             )
-            await self._bus.publish(message)
+
+    async def _raise(self, found: Anomaly) -> None:
+        """Log and publish."""
+        log.log(
+            _LEVELS[Severity(found.severity)], "anomaly %s: %s (about %s)", found.rule, found.detail, found.causation_id
+        )
+        await self._bus.publish(found)
 
     def announce(self, booked: Booked) -> None:
         """Publish where the books stand; a snapshot that gets lost is followed by the next one."""
