@@ -88,6 +88,16 @@ def test_what_is_sound_is_read() -> None:
     assert read["transaction"](None) is None
 
 
+@pytest.mark.parametrize("logs", [5, 1.5, True, {"a": 1}, None, [None, 7]])
+def test_logs_that_are_no_lines_are_none(logs: Any) -> None:
+    signature, paid = str(Signature.default()), [5_000, 0, 0]
+    meta = {"err": None, "fee": 5_000, "preBalances": paid, "postBalances": [0, 0, 0], "logMessages": logs}
+    told = {"slot": 1, "blockTime": None, "transaction": [ENCODED, "base64"], "meta": meta}
+    found = outcome._read(told, signature, ExecutionPlan(), str(PAYER))
+    assert found is not None
+    assert found.logs == ()
+
+
 def test_only_what_came_from_others_counts() -> None:
     def moved(source: str, destination: str, lamports: int) -> dict[str, Any]:
         info = {"source": source, "destination": destination, "lamports": lamports}

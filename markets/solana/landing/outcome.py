@@ -57,8 +57,8 @@ def _read(result: Any, signature: str, plan: ExecutionPlan, wallet: str) -> Told
         raise Malformed(f"it is no transaction that can be: {error}") from None
     if effect.signature != signature:
         raise Malformed("it is another transaction")
-    logs = result["meta"].get("logMessages") or []
-    return Told(effect, fills, tuple(line for line in logs if isinstance(line, str)))
+    logs = result["meta"].get("logMessages")
+    return Told(effect, fills, tuple(line for line in logs if isinstance(line, str)) if isinstance(logs, list) else ())
 
 
 def ending_of(plan: ExecutionPlan, told: Told, trace: Trace, *, sol_price_usd_e6: int) -> Filled | Reverted:
