@@ -8,7 +8,7 @@ a crash between the claim and the outcome is then a question with an answer, not
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from markets.costs import Costs
@@ -112,6 +112,16 @@ class RefusedByWallet:
 NotPrepared = RefusedBySimulation | RefusedByWallet
 
 
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What a simulation told that went well."""
+
+    amount_out: int
+    """What the last leg gave, base units."""
+    at_ns: int
+    """Wall-clock time of the answer."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A plan that is ready to be submitted. Venues keep what they need beside these."""
@@ -119,6 +129,8 @@ class Prepared:
     reference: str
     """Names the submission, to this venue in any process."""
     trace: Trace = field(default=NO_TRACE)
+    trial: asyncio.Future[Simulated | RefusedBySimulation] | None = field(default=None, repr=False)
+    """A simulation that is under way, or why the plan ends after all: awaited before the gate, not before the claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +147,16 @@ class Undecided:
 
 
 Recovery = Landing | NeverBegun | Undecided
+
+
+async def tried_out(ready: Prepared) -> Prepared | RefusedBySimulation:
+    """Return what is ready with what its simulation told, if one was under way, or why it ends here."""
+    if ready.trial is None:
+        return ready
+    told = await asyncio.shield(ready.trial)
+    if isinstance(told, RefusedBySimulation):
+        return told
+    return replace(ready, trace=replace(ready.trace, simulated_amount_out=told.amount_out, simulated_ns=told.at_ns))
 
 
 def in_token(plan: ExecutionPlan, lamports: int) -> int:

@@ -34,7 +34,7 @@ from markets.solana.transactions.token_accounts import associated_address
 from markets.solana.wallets.keys import KeySigner, offline_keypair
 from markets.solana.wallets.lanes import Lanes, LaneSettings
 from markets.tokens import SOL_MINT, load_registry
-from markets.venue import Landing, NotPrepared, Prepared, Recovery
+from markets.venue import Landing, NotPrepared, Prepared, Recovery, tried_out
 from pipeline._core import Pool
 from pipeline.ids import deterministic_id
 from pipeline.messages import ExecutionPlan, Leg, Mode, Protocol
@@ -219,7 +219,7 @@ class LandingStage:
 
     async def submitted(self, venue: ChainVenue, plan: ExecutionPlan) -> tuple[ChainPrepared, asyncio.Future[Landing]]:
         """Prepare and submit a plan that can be."""
-        ready = await venue.prepare(plan)
+        ready = await self.prepared(venue, plan)
         assert isinstance(ready, ChainPrepared), ready
         asked = sum(sum(node.calls.values()) for node in self.nodes)
         landing = venue.submit(plan, ready)
@@ -229,9 +229,17 @@ class LandingStage:
             await asyncio.sleep(0.005)
         return ready, landing
 
+    async def prepared(self, venue: ChainVenue, plan: ExecutionPlan) -> Prepared | NotPrepared:
+        """Prepare a plan, and wait for its simulation as the executor does."""
+        ready = await venue.prepare(plan)
+        tried = await tried_out(ready) if isinstance(ready, Prepared) else ready
+        if isinstance(ready, Prepared) and not isinstance(tried, Prepared):
+            venue.withdraw(ready)
+        return tried
+
     async def refused(self, venue: ChainVenue, plan: ExecutionPlan) -> NotPrepared:
         """Prepare a plan that cannot be."""
-        ready = await venue.prepare(plan)
+        ready = await self.prepared(venue, plan)
         assert not isinstance(ready, Prepared), ready
         return ready
 

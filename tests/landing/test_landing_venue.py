@@ -159,12 +159,12 @@ async def test_what_is_withdrawn_can_be_used_again(stage: LandingStage) -> None:
         cheap, dear = await stage.gap()
         big = stage.plan(cheap, dear, 1, amount=500 * 10**9, min_amount_out=500 * 10**9 + 115_000)
         for number in range(4):
-            ready = await venue.prepare(big.replace(id=f"{number:032x}"))
+            ready = await stage.prepared(venue, big.replace(id=f"{number:032x}"))
             if isinstance(ready, Prepared):
                 venue.withdraw(ready)
             await stage.steps(1)
         # 500 SOL of 600 were set aside each time; not given back, two wallets would bear two plans.
-        ready = await venue.prepare(stage.plan(cheap, dear, 9))
+        ready = await stage.prepared(venue, stage.plan(cheap, dear, 9))
         assert isinstance(ready, Prepared)
 
 
@@ -182,7 +182,7 @@ async def test_the_same_cycle_twice_is_two_transactions(stage: LandingStage) -> 
                 other
             ) == tip_account(plan.id):
                 twins.append(plan.replace(id=other))
-        ready = [await venue.prepare(twin) for twin in twins]
+        ready = [await stage.prepared(venue, twin) for twin in twins]
         signatures = {one.trace.signature for one in ready if isinstance(one, Prepared)}
         assert len(signatures) == 3
 

@@ -1,6 +1,6 @@
 """From a plan to its one result, so that death at any instruction neither repeats the effect nor loses the result.
 
-    receive -> prepare -> claim -> deadline, gate -> submit -> land -> settle the claim -> publish -> acknowledge
+    receive -> prepare -> claim -> trial, deadline, gate -> submit -> land -> settle the claim -> publish -> acknowledge
 
 What is found after a crash, and what is done:
 
@@ -10,8 +10,8 @@ What is found after a crash, and what is done:
   claim is settled by compare-and-set, so the other one, should it live, publishes our result and not one of its own.
 - Settled: publish those bytes unless they are in the stream.
 
-A plan that ends before anything could begin is settled by the very write that claims it. Between the gate and the
-submission nothing is awaited.
+A plan that ends before anything could begin is settled by the very write that claims it. A simulation that is under way
+goes on beside the claim. Between the gate and the submission nothing is awaited.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
-from markets.venue import NeverBegun, Prepared, Trace, Undecided, Venue
+from markets.venue import NeverBegun, Prepared, Trace, Undecided, Venue, tried_out
 from pipeline.bus import Reject, Retry
 from pipeline.claims import Claim as Held
 from pipeline.crashpoint import crashpoint
@@ -157,7 +157,12 @@ class Execution:
                     # Submitted here, and its outcome was lost to an error: only the venue knows.
                     await self._recover(plan, claimed, revision, stamps)
                     return
-                begun = self._begin(plan, ready, stamps)
+                tried = await tried_out(ready)
+                if isinstance(tried, Prepared):
+                    begun = self._begin(plan, tried, stamps)
+                else:
+                    self._venue.withdraw(ready)
+                    begun = self._ended(plan, tried, stamps)
                 self._venue.decided(ticket)
                 undecided = False
                 result = await begun

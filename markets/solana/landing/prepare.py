@@ -7,7 +7,7 @@ import base64
 import json
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
@@ -41,11 +41,13 @@ from markets.solana.transactions.token_accounts import associated_address
 from markets.solana.venues.shape import Accounts, BadAccount
 from markets.solana.wallets.keys import Signer, SigningFailed
 from markets.solana.wallets.lanes import Lane, Lanes, NoLane
-from markets.venue import NotPrepared, Prepared, RefusedBySimulation, RefusedByWallet, Trace, in_token
+from markets.venue import NotPrepared, Prepared, RefusedBySimulation, RefusedByWallet, Simulated, Trace, in_token
 from pipeline.messages import ExecutionPlan
 
 # Until a cycle's own units are known, where nothing is simulated.
 _UNITS, _UNITS_PER_LEG = 30_000, 150_000
+# Over what a cycle used at most so far: another amount may cross more of a pool's ticks.
+_SPARE_UNITS = 50_000
 _REMEMBERED = 10_000
 _SPREAD = 1_024
 
@@ -95,8 +97,10 @@ class Preparer:
     """By wallet."""
     market: MarketView
     accounts: PoolAccounts
+    warn: Callable[[str], object] = lambda _: None
     _units: OrderedDict[tuple[str, ...], int] = field(default_factory=OrderedDict)
-    _signatures: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _learned: list[tuple[tuple[str, ...], int]] = field(default_factory=list)
+    _made_before: OrderedDict[int, None] = field(default_factory=OrderedDict)
 
     async def prepare(self, plan: ExecutionPlan, link: ChainLink) -> ChainPrepared | NotPrepared:
         """Return the plan's transaction, signed and ready to be written, or why there is none."""
@@ -109,10 +113,18 @@ class Preparer:
             return RefusedByWallet(slot, f"no transaction was made: {error}")
 
     def learn(self, plan: ExecutionPlan, units: int) -> None:
-        """Remember what a cycle used: what is not simulated is limited by it."""
-        key = tuple(leg.pool for leg in plan.legs)
-        self._units[key] = max(units, self._units.pop(key, 0))
-        if len(self._units) > _REMEMBERED:
+        """Remember what a cycle used, from the next slot on: within one, all plans are made alike. 0 forgets it."""
+        self._learned.append((_cycle(plan), units))
+
+    def turn(self) -> None:
+        """Go on to a slot: take in what was learned in the one before."""
+        for cycle, units in self._learned:
+            self._units[cycle] = max(units, self._units.pop(cycle, 0))
+        for cycle, units in self._learned:
+            if not units:
+                self._units.pop(cycle, None)
+        self._learned.clear()
+        while len(self._units) > _REMEMBERED:
             self._units.popitem(last=False)
 
     async def _prepare(self, plan: ExecutionPlan, link: ChainLink, slot: int) -> ChainPrepared:
@@ -141,33 +153,91 @@ class Preparer:
     async def _made(
         self, job: _Job, order: CycleOrder, samples: asyncio.Future[tuple[int, ...] | None]
     ) -> ChainPrepared:
+        """Sign the transaction; simulate it first where nobody knows what it uses, else beside all that follows."""
         plan, link = job.plan, job.link
         trace = Trace(wallet=order.wallet, last_valid_block_height=job.blockhash.last_valid_block_height)
-        units, least = self._usual_units(plan), order.min_amount_out
+        units = self._units.get(_cycle(plan), 0)
+        ask_first = self.settings.simulate and not units
         message: MessageV0 | None = None
-        if self.settings.simulate:
+        if ask_first:
             message = job.build(order)
             trace = replace(trace, built_ns=link.wall_ns())
-            simulation = await self._simulated(job, order, message, trace)
+            simulation = await self._simulated(job, message, trace)
+            if isinstance(simulation, RefusedBySimulation):
+                raise _Refused(simulation)
             trace = replace(trace, simulated_ns=link.wall_ns(), simulated_amount_out=simulation.amount_out)
             units = simulation.units
-        order = self._priced(plan, order, units, await samples)
-        if self.settings.simulate and trace.simulated_amount_out < order.min_amount_out:
+        elif units:
+            units += _SPARE_UNITS
+        else:
+            units = _UNITS + _UNITS_PER_LEG * len(plan.legs)
+        least, order = order.min_amount_out, self._priced(plan, order, units, await samples)
+        if ask_first and trace.simulated_amount_out < order.min_amount_out:
             given, least = trace.simulated_amount_out, order.min_amount_out
             reason = f"the simulation gives {given}, under the {least} that cover all costs"
             raise _Refused(RefusedBySimulation(job.slot, reason, trace))
-        while True:
-            message = job.build(order) if message is None or least != order.min_amount_out else repriced(message, order)
-            trace = replace(trace, built_ns=trace.built_ns or link.wall_ns())
+        if message is None or least != order.min_amount_out:
+            message = job.build(order)
+        else:
+            message = repriced(message, order)
+        message = self._new(job, order, message)
+        trace = replace(trace, built_ns=trace.built_ns or link.wall_ns())
+        trial = None
+        if self.settings.simulate and not ask_first:
+            trial = asyncio.ensure_future(self._trial(job, message, trace))
+        try:
             signature = Signature.from_bytes(
                 await self.signers[job.lane.address].sign(bytes(to_bytes_versioned(message)))
             )
-            if str(signature) not in self._signatures:
-                break
-            # The same cycle with the same blockhash was signed before: it must not be the same transaction.
+            ready = await self._ready(link, VersionedTransaction.populate(message, [signature]), trace, job.lane)
+        except BaseException:
+            if trial is not None:
+                trial.cancel()
+            raise
+        return replace(ready, trial=trial)
+
+    def _new(self, job: _Job, order: CycleOrder, message: MessageV0) -> MessageV0:
+        """Return the message, or where it was made before one that asks for a few units less.
+
+        The same cycle with the same blockhash must not be the same transaction.
+        """
+        while (known := hash(bytes(to_bytes_versioned(message)))) in self._made_before:
             order = replace(order, compute_limit=order.compute_limit - 1)
-        self._remember(str(signature))
-        return await self._ready(link, VersionedTransaction.populate(message, [signature]), trace, job.lane)
+            message = job.build(order)
+        self._made_before[known] = None
+        if len(self._made_before) > _REMEMBERED:
+            self._made_before.popitem(last=False)
+        return message
+
+    async def _trial(self, job: _Job, message: MessageV0, trace: Trace) -> Simulated | RefusedBySimulation:
+        """Simulate what is being signed and claimed."""
+        try:
+            simulation = await self._simulated(job, message, trace)
+        except Exception as error:
+            # Nobody could take the plan back from here: it ends, whatever that was.
+            self.warn(f"a simulation could not be made out: {error!r}")
+            return RefusedBySimulation(job.slot, f"no simulation could be made out: {type(error).__name__}", trace)
+        if isinstance(simulation, RefusedBySimulation):
+            return simulation
+        return Simulated(simulation.amount_out, job.link.wall_ns())
+
+    async def _simulated(self, job: _Job, message: MessageV0, trace: Trace) -> Simulation | RefusedBySimulation:
+        plan, link, slot, wallet = job.plan, job.link, job.slot, job.lane.address
+        asked = Asked(plan.legs, plan.token, wallet, associated_address(wallet, plan.token))
+        try:
+            simulation = await simulate(link.rpc, message, link.tables, asked)
+        except RpcError as error:
+            return RefusedBySimulation(slot, f"no node simulated it: {error}", trace)
+        failure = simulation.failure
+        if failure is None:
+            self.learn(plan, simulation.units)
+            return simulation
+        if failure.kind == "compute_exceeded":
+            # It may use more than it ever did: what it uses is asked first when it comes again.
+            self.learn(plan, 0)
+        where = f"leg {failure.leg}: " if failure.leg >= 0 else ""
+        trace = replace(trace, simulated_ns=link.wall_ns(), compute_units=simulation.units)
+        return RefusedBySimulation(slot, f"{failure.kind}: {where}{failure.text}", trace)
 
     async def _ready(
         self, link: ChainLink, transaction: VersionedTransaction, trace: Trace, lane: Lane
@@ -229,32 +299,9 @@ class Preparer:
         least = _least(plan, priority_fee(limit, price), order.tip)
         return replace(order, compute_limit=limit, micro_lamports=price, min_amount_out=least)
 
-    def _usual_units(self, plan: ExecutionPlan) -> int:
-        known = self._units.get(tuple(leg.pool for leg in plan.legs))
-        return known or _UNITS + _UNITS_PER_LEG * len(plan.legs)
-
-    async def _simulated(self, job: _Job, order: CycleOrder, message: MessageV0, trace: Trace) -> Simulation:
-        plan, link, slot = job.plan, job.link, job.slot
-        asked = Asked(plan.legs, plan.token, order.wallet, associated_address(order.wallet, plan.token))
-        try:
-            simulation = await simulate(link.rpc, message, link.tables, asked)
-        except RpcError as error:
-            raise _Refused(RefusedBySimulation(slot, f"no node simulated it: {error}", trace)) from None
-        if simulation.failure is not None:
-            failure = simulation.failure
-            where = f"leg {failure.leg}: " if failure.leg >= 0 else ""
-            trace = replace(trace, simulated_ns=link.wall_ns(), compute_units=simulation.units)
-            raise _Refused(RefusedBySimulation(slot, f"{failure.kind}: {where}{failure.text}", trace))
-        return simulation
-
-    def _remember(self, signature: str) -> None:
-        self._signatures[signature] = None
-        if len(self._signatures) > _REMEMBERED:
-            self._signatures.popitem(last=False)
-
 
 def repriced(message: MessageV0, order: CycleOrder) -> MessageV0:
-    """Return a cycle's message with the limit and the price of an order, everything else as it is."""
+    """Return a message that has a price with the limit and the price of an order, everything else as it is."""
     limit, price, *others = message.instructions
     data = set_compute_unit_limit(order.compute_limit).data, set_compute_unit_price(order.micro_lamports).data
     changed = [
@@ -268,6 +315,10 @@ def repriced(message: MessageV0, order: CycleOrder) -> MessageV0:
         [*changed, *others],
         message.address_table_lookups,
     )
+
+
+def _cycle(plan: ExecutionPlan) -> tuple[str, ...]:
+    return tuple(leg.pool for leg in plan.legs)
 
 
 def send_request(raw: bytes) -> bytes:

@@ -84,7 +84,7 @@ class ChainVenue:
         self._warn = warn
         self._link_wait_s = link_wait_s
         self._draw = draw or random.Random()
-        self._preparer = Preparer(settings, lanes, signers, self.market, self.accounts)
+        self._preparer = Preparer(settings, lanes, signers, self.market, self.accounts, warn)
         self._pusher = Pusher(
             settings,
             link=lambda: self._link,
@@ -151,6 +151,7 @@ class ChainVenue:
 
     def _told_slot(self) -> None:
         """Look at fees and at what is followed as soon as there is a slot: nobody waits for it then."""
+        self._preparer.turn()
         event, self._next_slot = self._next_slot, asyncio.Event()
         event.set()
         link = self._link
@@ -271,6 +272,8 @@ class ChainVenue:
         assert isinstance(prepared, ChainPrepared)
         if prepared.lane is not None:
             self._ended[prepared.lane.plan_id] = None
+        if prepared.trial is not None:
+            prepared.trial.cancel()
         for line in (prepared.bundle_line, prepared.rpc_line):
             if line is not None:
                 line.give_back()
