@@ -250,8 +250,10 @@ def _put_environment(merge: _Merge, env: Mapping[str, str]) -> None:
             if found is not None and _bare_type(found) is SecretStr:
                 try:
                     merge.put_text(plain, Path(env[name]).read_text(encoding="utf-8").strip(), source)
-                except (OSError, UnicodeDecodeError) as error:
-                    text = f"the file {env[name]} cannot be read: {error}"
+                except (OSError, ValueError) as error:
+                    # What it names is not repeated: somebody may have put the secret itself there.
+                    why = error.strerror if isinstance(error, OSError) else "it is no text"
+                    text = f"the file that it names cannot be read: {why}"
                     merge.problems.append(ConfigProblem(".".join(plain), None, source, text))
                 continue
         merge.put_text(path, env[name], source)

@@ -24,7 +24,7 @@ from markets.solana.wallets.lanes import RENT_OF_SYSTEM_ACCOUNT
 from markets.tokens import SOL_MINT
 from pipeline.health import Health, metrics_page
 from pipeline.ledger import Ledger
-from workers.executor.upkeep import Pace, Terms, Upkeep
+from workers.executor.upkeep import UNITS, Pace, Terms, Upkeep
 
 from .chain_stage import KEYS, STRANGER, WALLETS, ChainStage, chain_stage
 
@@ -126,6 +126,10 @@ async def test_both_forms_are_filled_again_and_the_books_know_it_for_upkeep(keep
     assert (sol.upkeep - begun[SOL_MINT].upkeep, sol.moved, sol.difference) == (-2 * COST, 0, 0)
     assert sol.balance == stage.holdings(SOL_MINT) == opening - 2 * COST
     assert stage.anomalies() == []
+    # Far from what it may use.
+    for wallet in WALLETS:
+        newest = stage.world.chain.signatures(wallet, commitment="processed")[0]
+        assert 0 < newest.units < UNITS // 2
     assert (keeping.upkeep.done, keeping.upkeep.failed, keeping.health.detail) == (2, 0, "")
     assert b'pipeline_wallet_upkeep_total{outcome="done"} 2.0' in metrics_page(keeping.health)[0]
 

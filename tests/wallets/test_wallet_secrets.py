@@ -52,6 +52,11 @@ def test_the_configuration_shows_none_of_them() -> None:
         {"PIPELINE_BLOCK_ENGINE__AUTHS": "jito-auth-0815-0815"},
         {"PIPELINE_RPC__ENDPOINTS": "one.example/?api-key=key-1111"},
         {"PIPELINE_BLOCK_ENGINE__URL": "path-key-9999.engine.example"},
+        # The secret itself where a file should be named that holds it.
+        {"PIPELINE_WALLETS__KEYS_FILE": str(KEY)},
+        {"PIPELINE_WALLETS__KEYS_FILE": f"{ARRAY}\0"},
+        {"PIPELINE_WALLETS__PASSPHRASE_FILE": "correct-horse-battery-4711"},
+        {"PIPELINE_RPC__ENDPOINTS_FILE": "https://one.example/?api-key=key-1111"},
     ],
 )
 def test_a_misspelt_or_wrong_secret_is_refused_and_not_repeated(environment: dict[str, str]) -> None:

@@ -203,11 +203,23 @@ def test_a_wallet_keeps_its_rent_and_its_minimum_at_every_step() -> None:
     def step(lamports: int) -> Step:
         return Step(WALLET, "", (), lamports)
 
-    kept = RENT_OF_SYSTEM_ACCOUNT + 100
-    assert lamports_short(balance(kept + 50), [step(50)], 100) == 0
-    assert lamports_short(balance(kept + 50), [step(51)], 100) == 1
+    kept = RENT_OF_SYSTEM_ACCOUNT + 10**7
+    assert lamports_short(balance(kept + 50), [step(50)], 10**7) == 0
+    assert lamports_short(balance(kept + 50), [step(51)], 10**7) == 1
     # What comes back later does not help the step before it.
-    assert lamports_short(balance(kept), [step(10), step(-500)], 100) == 10
+    assert lamports_short(balance(kept), [step(10), step(-500)], 10**7) == 10
+
+
+def test_a_wallet_that_was_spent_too_low_may_unwrap_what_it_has() -> None:
+    gives = Step(WALLET, "", (), FEE - 10**9)
+    assert lamports_short(balance(RENT_OF_SYSTEM_ACCOUNT + FEE), [gives], 10**7) == 0
+    # But not below its rent: the chain takes no fee from such a wallet.
+    assert lamports_short(balance(RENT_OF_SYSTEM_ACCOUNT + FEE - 1), [gives], 10**7) == 1
+    # And a step that takes something has to leave what is kept, whatever came before it.
+    takes = Step(WALLET, "", (), 10**9)
+    enough = RENT_OF_SYSTEM_ACCOUNT + 10**7 + FEE
+    assert lamports_short(balance(enough), [gives, takes], 10**7) == 0
+    assert lamports_short(balance(enough - 1), [gives, takes], 10**7) == 1
 
 
 def test_every_step_fits_into_a_packet_with_its_price() -> None:

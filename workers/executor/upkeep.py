@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 _CAUSE = "upkeep"
-_UNITS = 100_000
-"""Compute units that a step may use. The most that was seen is under half of it."""
+UNITS = 100_000
+"""Compute units that a step may use. Opening an account takes most of them, some 1,500 for each try at its address."""
 _MICRO_LAMPORTS = 10_000
 """Price of the first try, millionths of a lamport per compute unit; twice that after each failure."""
 
@@ -142,7 +142,7 @@ class Upkeep:
         return time.monotonic() >= self._not_before.get(wallet, 0.0) and self._allowed()
 
     def _step(self, wallet: str, balance: WalletBalance) -> Step | None:
-        cost = FEE + priority_fee(_UNITS, self._price(wallet))
+        cost = FEE + priority_fee(UNITS, self._price(wallet))
         return balance_step(wallet, balance, Bounds(self._terms.plan, self._terms.kept, cost))
 
     def _price(self, wallet: str) -> int:
@@ -160,6 +160,8 @@ class Upkeep:
             self._failed(wallet, error)
             if isinstance(error, Unclear):
                 await asyncio.sleep(self._pace.unclear_s)
+            with suppress(RpcError, TimeoutError):
+                await self._read(rpc, wallet, 0)  # it may have landed all the same
         except Exception as error:
             self._log.exception("a wallet cannot be balanced", wallet=wallet)
             self._failed(wallet, error)
@@ -197,7 +199,7 @@ class Upkeep:
         return await send_and_wait(
             rpc,
             self._signers[step.wallet],
-            [set_compute_unit_limit(_UNITS), *step.instructions],
+            [set_compute_unit_limit(UNITS), *step.instructions],
             micro_lamports=self._price(step.wallet),
             allowed=self._allowed,
         )

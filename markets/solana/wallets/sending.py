@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from solders.compute_budget import set_compute_unit_price
 from solders.instruction import Instruction
 from solders.message import to_bytes_versioned
+from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
@@ -26,6 +28,8 @@ _LOOK_S = 0.4
 _AGAIN_EVERY = 5
 _FAILED_LOOKS = 5
 """In a row, after which nobody is asked any more."""
+_LONGEST_S = 300.0
+"""A blockhash lives for 150 blocks, a minute or two. A chain that makes none would be waited for without an end."""
 
 
 class NotLanded(WalletError):
@@ -82,7 +86,8 @@ async def send_and_wait(
     except RpcError:
         pass  # a node that did not answer may have passed it on: that is looked for like any other
     looks = failed = 0
-    while True:
+    until = time.monotonic() + _LONGEST_S
+    while time.monotonic() < until:
         try:
             found = await _landed(rpc, str(signature), last_height)
             failed = 0
@@ -97,6 +102,7 @@ async def send_and_wait(
         if looks % _AGAIN_EVERY == 0 and allowed():
             await rpc.everywhere("sendTransaction", [raw, {"encoding": "base64", "skipPreflight": True}], read=_text)
         await asyncio.sleep(_LOOK_S)
+    raise Unclear(f"the transaction {signature} neither landed nor ran out within {_LONGEST_S:g} s")
 
 
 async def _landed(rpc: RpcPool, signature: str, last_height: int) -> Confirmed | None:
@@ -144,9 +150,11 @@ def _first_status(result: Any) -> dict[str, Any] | None:
 def _blockhash(result: Any) -> tuple[str, int]:
     try:
         value = result["value"]
-        return _text(value["blockhash"]), _number(value["lastValidBlockHeight"])
-    except (TypeError, KeyError):
+        found = _text(value["blockhash"]), _number(value["lastValidBlockHeight"])
+        Pubkey.from_string(found[0])  # 32 bytes too; what reads a Hash raises no ValueError
+    except (TypeError, KeyError, ValueError):
         raise Malformed("it is no blockhash") from None
+    return found
 
 
 def _text(result: Any) -> str:

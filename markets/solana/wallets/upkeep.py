@@ -142,13 +142,16 @@ def table_steps(
 
 
 def lamports_short(balance: WalletBalance, steps: Iterable[Step], kept: int) -> int:
-    """Return how many lamports a wallet lacks for its steps, keeping so many beyond its rent; 0 where it has them."""
-    left = balance.lamports
-    lowest = left
+    """Return how many lamports a wallet lacks for its steps, keeping so many beyond its rent; 0 where it has them.
+
+    A step that gives lamports back needs its fee beforehand, and may begin under what is kept.
+    """
+    left, short = balance.lamports, 0
     for step in steps:
+        lowest = left - step.lamports - kept if step.lamports > 0 else left - FEE
+        short = max(short, RENT_OF_SYSTEM_ACCOUNT - lowest)
         left -= step.lamports
-        lowest = min(lowest, left)
-    return max(0, RENT_OF_SYSTEM_ACCOUNT + kept - lowest)
+    return short
 
 
 def _in_parts(items: Sequence[str], most: int) -> Iterable[Sequence[str]]:
