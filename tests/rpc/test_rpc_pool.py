@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from localnet.rpc_node import Faults
 from markets.solana.rpc.accounts import Malformed, accounts_at, packed, program_accounts, slot_number
 from markets.solana.rpc.endpoint import Endpoint, EndpointSettings
-from markets.solana.rpc.errors import Refused, Unanswered, failure_of, shown
+from markets.solana.rpc.errors import RateLimited, Refused, Unanswered, Unreachable, failure_of, shown
 from markets.solana.rpc.line import Answer
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.rpc.settings import PoolSettings, Priority
@@ -41,6 +41,17 @@ async def test_accounts_come_with_their_slot_and_what_does_not_exist_is_none():
         assert (account.owner, account.data) == (PROGRAM, b"b" * 20)
         assert account.lamports > 0
         assert await pool.get_slot() == 100
+
+
+def test_equal_causes_are_told_once():
+    gone, busy = Unreachable("a.example", "cannot be reached (ConnectError)"), RateLimited("b.example", 2.0)
+    told = "a.example cannot be reached (ConnectError)"
+    assert str(Unanswered("getSlot", [gone], {})) == f"getSlot has no answer: {told}"
+    assert str(Unanswered("getSlot", [gone] * 3, {})) == f"getSlot has no answer: 3 attempts: {told}"
+    mixed = Unanswered("getSlot", [gone, busy, gone], {})
+    assert str(mixed) == f"getSlot has no answer: b.example limits the rate for 2 s; 2 attempts: {told}"
+    many = Unanswered("getSlot", [Unreachable(f"{name}.example", "is gone") for name in "abcd"], {})
+    assert str(many) == "getSlot has no answer: b.example is gone; c.example is gone; d.example is gone"
 
 
 async def test_program_accounts_pass_filters_and_are_sliced():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+
+# Different failures in one message.
+_NAMED = 3
 
 
 class RpcError(Exception):
@@ -25,9 +29,11 @@ class Unanswered(RpcError):
     """Every attempt failed; `causes` are the attempts' failures in order."""
 
     def __init__(self, method: str, causes: list[AttemptFailed], states: Mapping[str, str]) -> None:
-        """Name the last failures, or why no endpoint could be asked at all."""
+        """Name the last failures, each once, or why no endpoint could be asked at all."""
         self.method, self.causes = method, causes
-        why = "; ".join(str(cause) for cause in causes[-3:])
+        counts = Counter(str(cause) for cause in causes)
+        latest = [*dict.fromkeys(str(cause) for cause in reversed(causes))][:_NAMED]
+        why = "; ".join(f"{counts[words]} attempts: {words}" if counts[words] > 1 else words for words in latest[::-1])
         why = why or ", ".join(f"{host} {state}" for host, state in states.items()) or "no endpoint is configured"
         super().__init__(f"{method} has no answer: {why}")
 
@@ -75,6 +81,12 @@ class Denied(AttemptFailed):
 
 class Behind(AttemptFailed):
     """The node has not reached the slot that was asked for. It is healthy otherwise."""
+
+    blames = False
+
+
+class NotAllowed(AttemptFailed):
+    """Called off in the last moment before it would have been written."""
 
     blames = False
 
