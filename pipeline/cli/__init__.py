@@ -114,6 +114,12 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import_module("pipeline.cli.version").version()
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     config: Annotated[
@@ -127,6 +133,9 @@ def root(
         ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and exit.")
+    ] = False,
 ) -> None:
     """Low-latency arbitrage pipeline: typed workers over NATS JetStream, with a kill switch that fails closed."""
     settings.remember(config, set_ or [], debug=debug)

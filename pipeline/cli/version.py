@@ -13,13 +13,13 @@ PACKAGES = ("arbitrage-pipeline", "nats-py", "pydantic", "uvloop")
 
 def versions() -> dict[str, str]:
     """Return the versions that a bug report needs."""
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    found = {}
     for name in PACKAGES:
         try:
             found[name] = installed(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    return found
+    return {**found, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
 
 
 def version(json: JsonOption = False) -> None:

@@ -229,6 +229,7 @@ def test_config_show(run: Run) -> None:
 
 def test_version(run: Run) -> None:
     assert "arbitrage-pipeline" in json.loads(run("version", "--json").stdout)
+    assert run("--version").stdout == run("version").stdout
 
 
 def test_bench_lists_what_there_is(run: Run) -> None:
