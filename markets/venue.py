@@ -118,6 +118,8 @@ class Simulated:
 
     amount_out: int
     """What the last leg gave, base units."""
+    units: int
+    """Compute units."""
     at_ns: int
     """Wall-clock time of the answer."""
 

@@ -23,7 +23,7 @@ from markets.solana.landing.link import ChainLink
 from markets.solana.landing.pool_accounts import PoolAccounts
 from markets.solana.landing.reference import Reference
 from markets.solana.landing.settings import LandingSettings
-from markets.solana.landing.simulate import Asked, Simulation, simulate
+from markets.solana.landing.simulate import Asked, simulate
 from markets.solana.rpc.errors import RpcError
 from markets.solana.rpc.line import Line
 from markets.solana.transactions.cycle import CycleOrder, Unbuildable, build_cycle, mints_of, needs_of
@@ -153,42 +153,36 @@ class Preparer:
     async def _made(
         self, job: _Job, order: CycleOrder, samples: asyncio.Future[tuple[int, ...] | None]
     ) -> ChainPrepared:
-        """Sign the transaction; simulate it first where nobody knows what it uses, else beside all that follows."""
+        """Simulate and sign the transaction: where it is known what it uses, the one beside the other."""
         plan, link = job.plan, job.link
         trace = Trace(wallet=order.wallet, last_valid_block_height=job.blockhash.last_valid_block_height)
         units = self._units.get(_cycle(plan), 0)
         ask_first = self.settings.simulate and not units
         message: MessageV0 | None = None
-        if ask_first:
+        trial: asyncio.Task[Simulated | RefusedBySimulation] | None = None
+        if self.settings.simulate:
+            if units:
+                order = replace(order, compute_limit=self._limit(plan, units + _SPARE_UNITS))
             message = job.build(order)
             trace = replace(trace, built_ns=link.wall_ns())
-            simulation = await self._simulated(job, message, trace)
-            if isinstance(simulation, RefusedBySimulation):
-                raise _Refused(simulation)
-            trace = replace(trace, simulated_ns=link.wall_ns(), simulated_amount_out=simulation.amount_out)
-            units = simulation.units
-        elif units:
-            units += _SPARE_UNITS
-        else:
-            units = _UNITS + _UNITS_PER_LEG * len(plan.legs)
-        least, order = order.min_amount_out, self._priced(plan, order, units, await samples)
-        if ask_first and trace.simulated_amount_out < order.min_amount_out:
-            given, least = trace.simulated_amount_out, order.min_amount_out
-            reason = f"the simulation gives {given}, under the {least} that cover all costs"
-            raise _Refused(RefusedBySimulation(job.slot, reason, trace))
-        if message is None or least != order.min_amount_out:
-            message = job.build(order)
-        else:
-            message = repriced(message, order)
-        message = self._new(job, order, message)
-        trace = replace(trace, built_ns=trace.built_ns or link.wall_ns())
-        trial = None
-        if self.settings.simulate and not ask_first:
-            trial = asyncio.ensure_future(self._trial(job, message, trace))
+            trial = asyncio.create_task(self._trial(job, message, order.min_amount_out, trace))
         try:
-            signature = Signature.from_bytes(
-                await self.signers[job.lane.address].sign(bytes(to_bytes_versioned(message)))
-            )
+            if trial is not None and ask_first:
+                told = await trial
+                if isinstance(told, RefusedBySimulation):
+                    raise _Refused(told)
+                units = told.units
+            elif units:
+                units += _SPARE_UNITS
+            units = units or _UNITS + _UNITS_PER_LEG * len(plan.legs)
+            least, order = order.min_amount_out, self._priced(plan, order, units, await samples)
+            if message is not None and least == order.min_amount_out:
+                message = self._new(job, order, repriced(message, order))
+            else:
+                message = self._new(job, order, job.build(order))
+            trace = replace(trace, built_ns=trace.built_ns or link.wall_ns())
+            body = bytes(to_bytes_versioned(message))
+            signature = Signature.from_bytes(await self.signers[job.lane.address].sign(body))
             ready = await self._ready(link, VersionedTransaction.populate(message, [signature]), trace, job.lane)
         except BaseException:
             if trial is not None:
@@ -209,29 +203,25 @@ class Preparer:
             self._made_before.popitem(last=False)
         return message
 
-    async def _trial(self, job: _Job, message: MessageV0, trace: Trace) -> Simulated | RefusedBySimulation:
-        """Simulate what is being signed and claimed."""
-        try:
-            simulation = await self._simulated(job, message, trace)
-        except Exception as error:
-            # Nobody could take the plan back from here: it ends, whatever that was.
-            self.warn(f"a simulation could not be made out: {error!r}")
-            return RefusedBySimulation(job.slot, f"no simulation could be made out: {type(error).__name__}", trace)
-        if isinstance(simulation, RefusedBySimulation):
-            return simulation
-        return Simulated(simulation.amount_out, job.link.wall_ns())
-
-    async def _simulated(self, job: _Job, message: MessageV0, trace: Trace) -> Simulation | RefusedBySimulation:
+    async def _trial(self, job: _Job, message: MessageV0, least: int, trace: Trace) -> Simulated | RefusedBySimulation:
+        """Return what a node tells of a message that is signed, and perhaps claimed, meanwhile."""
         plan, link, slot, wallet = job.plan, job.link, job.slot, job.lane.address
         asked = Asked(plan.legs, plan.token, wallet, associated_address(wallet, plan.token))
         try:
             simulation = await simulate(link.rpc, message, link.tables, asked)
         except RpcError as error:
             return RefusedBySimulation(slot, f"no node simulated it: {error}", trace)
+        except Exception as error:
+            # Nobody could take the plan back from here: it ends, whatever that was.
+            self.warn(f"a simulation could not be made out: {error!r}")
+            return RefusedBySimulation(slot, f"no simulation could be made out: {type(error).__name__}", trace)
         failure = simulation.failure
+        if failure is None and simulation.amount_out < least:
+            reason = f"the simulation gives {simulation.amount_out}, under the {least} that cover all costs"
+            return RefusedBySimulation(slot, reason, replace(trace, simulated_ns=link.wall_ns()))
         if failure is None:
             self.learn(plan, simulation.units)
-            return simulation
+            return Simulated(simulation.amount_out, simulation.units, link.wall_ns())
         if failure.kind == "compute_exceeded":
             # It may use more than it ever did: what it uses is asked first when it comes again.
             self.learn(plan, 0)
@@ -247,15 +237,22 @@ class Preparer:
         by_bundle = link.engine is not None and self.settings.route != "rpc" and link.engine.may_send()
         by_rpc = self.settings.route != "bundle" or not by_bundle
         bundle = bundle_id([signature]) if by_bundle else ""
+        bundle_line = await link.engine.take() if by_bundle and link.engine is not None else None
+        try:
+            rpc_line = await link.rpc_line() if by_rpc else None
+        except BaseException:
+            if bundle_line is not None:
+                bundle_line.give_back()
+            raise
         return ChainPrepared(
             str(Reference(signature, trace.last_valid_block_height, trace.wallet)),
             replace(trace, signature=signature, bundle=bundle),
             raw=raw,
             lane=lane,
             bundle=bundle,
-            bundle_line=await link.engine.take() if by_bundle and link.engine is not None else None,
+            bundle_line=bundle_line,
             bundle_body=bundle_request([raw]) if by_bundle else b"",
-            rpc_line=await link.rpc_line() if by_rpc else None,
+            rpc_line=rpc_line,
             rpc_body=send_request(raw) if by_rpc else b"",
         )
 
@@ -286,13 +283,17 @@ class Preparer:
             tip_account=tip_account(plan.id),
         )
 
+    def _limit(self, plan: ExecutionPlan, units: int) -> int:
+        """Return the compute limit for so many units."""
+        # A few units more, other ones for each plan: the same cycle twice is then still two transactions.
+        spread = zlib.crc32(plan.id.encode()) % _SPREAD
+        return min(compute_limit(units, self.settings.compute_margin_ratio) + spread, MAX_COMPUTE_UNITS)
+
     def _priced(
         self, plan: ExecutionPlan, order: CycleOrder, units: int, samples: tuple[int, ...] | None
     ) -> CycleOrder:
         """Return the order with its limit, its price, and the minimum that covers what it costs."""
-        # A few units more, other ones for each plan: the same cycle twice is then still two transactions.
-        spread = zlib.crc32(plan.id.encode()) % _SPREAD
-        limit = min(compute_limit(units, self.settings.compute_margin_ratio) + spread, MAX_COMPUTE_UNITS)
+        limit = self._limit(plan, units)
         most = min(self.settings.max_micro_lamports, affordable_micro_lamports(plan.priority_fee, limit))
         # Where no node tells what others pay, the plan's own price is offered.
         price = most if samples is None else micro_lamports_for(samples, self.settings.priority_percentile, most)

@@ -18,7 +18,7 @@ from markets.solana.landing.prepare import ChainPrepared
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.tracker import Followed
 from markets.solana.rpc.accounts import Malformed
-from markets.solana.rpc.errors import AttemptFailed, RateLimited, Refused, RpcError
+from markets.solana.rpc.errors import AttemptFailed, NotAllowed, RateLimited, Refused, RpcError
 from markets.solana.rpc.line import Answer
 
 _BACKOFF_S, _BACKOFF_MAX_S = 0.05, 2.0
@@ -97,7 +97,7 @@ class Pusher:
             await asyncio.sleep(max(wait_s, self.draw.uniform(limit_s / 2, limit_s)))
             waiting = None
             if engine is not None and self.allowed() and engine.may_send():
-                waiting = engine.lines.post(prepared.bundle_body, timeout_s=engine.settings.timeout_s)
+                waiting = engine.lines.post(prepared.bundle_body, timeout_s=engine.settings.timeout_s, may=self.allowed)
 
     async def _by_rpc(self, prepared: ChainPrepared, followed: Followed, answer: asyncio.Future[Answer] | None) -> None:
         """Send by RPC, and again after every pause; what was not written by RPC yet is simulated the first time."""
@@ -117,10 +117,14 @@ class Pusher:
                     "maxRetries": 0,
                 }
                 encoded = base64.b64encode(prepared.raw).decode()
-                answers = await link.rpc.everywhere("sendTransaction", [encoded, options], read=_signature)
+                answers = await link.rpc.everywhere(
+                    "sendTransaction", [encoded, options], read=_signature, may=self.allowed
+                )
                 if any(isinstance(one, str) for one in answers):
                     simulated = True
-                elif answers and all(_for_good(one) for one in answers):
+                elif all(isinstance(one, NotAllowed) for one in answers):
+                    followed.by_rpc = before  # nothing was written
+                elif all(_for_good(one) for one in answers):
                     # No node passed it on. It would fail now, so it is not sent: its bundle may still land.
                     followed.by_rpc = before
                     followed.exhausted = True

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from markets.market_view import MarketView
 from markets.solana.landing.balances import read_balances, token_program_of
@@ -41,6 +41,7 @@ from markets.venue import (
 )
 from pipeline.messages import ExecutionPlan, Mode, PoolState, SlotUpdate
 
+T = TypeVar("T")
 LINK_WAIT_S = 4.0
 """How long a plan waits for a chain that is not there yet."""
 _ASKED_AHEAD = 4
@@ -102,7 +103,7 @@ class ChainVenue:
         self._ended: dict[str, int | None] = {}
         self._balances: asyncio.Task[None] | None = None
         self._following: dict[str, Followed] = {}
-        self._background: set[asyncio.Task[object]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
         self._asked_ahead: set[asyncio.Task[tuple[int, ...] | None]] = set()
 
     # The market
@@ -158,28 +159,34 @@ class ChainVenue:
         if link is not None:
             link.tracker.poke()
             if self._ended:
-                self._balances = asyncio.create_task(self._learn(link, self._give_back()))
+                self._balances = self._in_background(self._learn(link, *self._give_back()))
             self._in_background(link.fees.facts(self.market.slot))
             if self.accounts.lacking(self.market.states.protocols()):
                 self._in_background(self.accounts.prefetch(link.rpc))
 
-    def _give_back(self) -> set[str]:
-        """Give lanes back; return the tokens whose balances may be others now: all where a plan had found no lane."""
+    def _give_back(self) -> tuple[set[str], set[str]]:
+        """Give lanes back; return the wallets and the tokens whose balances may be others now.
+
+        Those are all where a plan had found no lane.
+        """
+        wallets: set[str] = set()
         mints = {SOL_MINT, USDC_MINT}
         for plan_id, landed_slot in self._ended.items():
             lane = self._lanes.lane_of(plan_id)
+            wallets |= set(self._lanes.addresses) if lane is None else {lane.address}
             mints |= set(self._mints) if lane is None else lane.tokens.keys()
             self._lanes.release(plan_id, landed_slot)
         self._ended.clear()
-        return mints
+        return wallets, mints
 
-    async def _learn(self, link: ChainLink, asked: Collection[str]) -> None:
-        """Take the chain's word on every wallet; what no node tells is asked again when the next plan has ended."""
+    async def _learn(self, link: ChainLink, wallets: Collection[str], asked: Collection[str]) -> None:
+        """Take the chain's word on wallets; what no node tells is asked again when the next plan has ended."""
         mints = {mint: token_program_of(self.accounts.owner(mint)) for mint in self._mints if mint in asked}
         try:
-            found = await read_balances(link.rpc, self._lanes.addresses, mints)
-        except RpcError as error:
-            self._warn(f"balances were not read: {error}")
+            found = await read_balances(link.rpc, [one for one in self._lanes.addresses if one in wallets], mints)
+        except Exception as error:
+            # Whatever it was: plans wait for this, and must not end with it.
+            self._warn(f"balances were not read: {error if isinstance(error, RpcError) else repr(error)}")
             self._ended.setdefault("", None)
             return
         for wallet, balance in found.items():
@@ -187,10 +194,11 @@ class ChainVenue:
             others = {mint: amount for mint, amount in known.tokens.items() if mint not in mints} if known else {}
             self._lanes.learn(wallet, replace(balance, tokens=others | dict(balance.tokens)))
 
-    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
-        task: asyncio.Task[object] = asyncio.create_task(work)
+    def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def _slot_reached(self, slot: int) -> None:
         while self.market.slot < slot:
@@ -207,7 +215,7 @@ class ChainVenue:
         await link.read_tables()
         await self.accounts.prefetch(link.rpc)
         await link.fees.facts(self.market.slot)
-        await self._learn(link, self._mints)
+        await self._learn(link, self._lanes.addresses, self._mints)
         self._link = link
         for followed in self._following.values():
             self._follow(link, followed)
@@ -257,8 +265,8 @@ class ChainVenue:
         link = await self._present_link()
         if link is None:
             return RefusedByWallet(self.slot, "no transaction was made: no chain can be reached")
-        if self._balances is not None:
-            await asyncio.shield(self._balances)
+        if self._balances is not None and not self._balances.done():
+            await asyncio.wait({self._balances})
         ready: Prepared | NotPrepared | None = None
         try:
             ready = await self._preparer.prepare(plan, link)
@@ -367,7 +375,9 @@ class ChainVenue:
             followed = self._following[known.signature] = _followed(trace, bundle="", by_rpc=True)
             self._follow(link, followed)
             fees = plan.base_fee + plan.priority_fee + plan.tip
-            self._lanes.hold(Lane(known.wallet, plan.id, {plan.token: plan.amount_in}, fees))
+            # Its first leg may take lamports instead of wrapped SOL.
+            lamports = fees + (plan.amount_in if plan.token == SOL_MINT else 0)
+            self._lanes.hold(Lane(known.wallet, plan.id, {plan.token: plan.amount_in}, lamports))
             if not await self._ended_long_ago(link, known, followed):
                 return Undecided(0.0, trace)
         done, _ = await asyncio.wait({followed.fate}, timeout=_ASK_AGAIN_S)

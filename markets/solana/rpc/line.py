@@ -11,14 +11,14 @@ import asyncio
 import ssl
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 from urllib.parse import urlsplit
 
 import httptools
 
-from markets.solana.rpc.errors import AttemptFailed, BadAnswer, TimedOut, Unreachable
+from markets.solana.rpc.errors import AttemptFailed, BadAnswer, NotAllowed, TimedOut, Unreachable
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _MAX_HEAD_BYTES = 64 * 1024
@@ -236,10 +236,13 @@ class Lines:
         if line in self._idle:
             self._idle.remove(line)
 
-    async def post(self, body: bytes, *, timeout_s: float) -> Answer:
+    async def post(self, body: bytes, *, timeout_s: float, may: Callable[[], bool] | None = None) -> Answer:
         """Make one request; one that is safe to make twice, for a server may close an idle connection under it.
 
+        `may` is asked in the very moment of writing: to have a connection made takes time.
+
         Raises:
+            NotAllowed: if `may` forbids it.
             AttemptFailed: if there is no answer in time.
         """
         try:
@@ -247,6 +250,9 @@ class Lines:
                 while True:
                     standing = self._standing()
                     line = standing or await self._connect()
+                    if may is not None and not may():
+                        self.free(line)
+                        raise NotAllowed(self.host, "was not written to: it is not allowed any more")
                     try:
                         return await line.post(body)
                     except asyncio.CancelledError:

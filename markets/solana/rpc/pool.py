@@ -185,7 +185,7 @@ class RpcPool:
         begun = self.clock()
         method = asked.method
         try:
-            raw = await post(self.lines[endpoint.host], method, asked.params, timeout_s=asked.timeout_s)
+            raw = await post(self.lines[endpoint.host], method, asked.params, timeout_s=asked.timeout_s, may=asked.may)
             answer = self._checked(raw, endpoint, asked)
         except AttemptFailed as failure:
             endpoint.failed(method, failure)
@@ -219,10 +219,18 @@ class RpcPool:
         return answer
 
     async def everywhere(
-        self, method: str, params: Sequence[object] = (), *, read: Callable[[Any], T]
+        self,
+        method: str,
+        params: Sequence[object] = (),
+        *,
+        read: Callable[[Any], T],
+        may: Callable[[], bool] | None = None,
     ) -> list[T | RpcError]:
-        """Ask every endpoint that may be asked now, once; return what each gave, or why it gave nothing."""
-        asked = _Asked(method, params, read, 0, self.settings.timeout_s)
+        """Ask every endpoint that may be asked now, once; return what each gave, or why it gave nothing.
+
+        `may` is asked in the moment of writing; where it forbids it nothing is written.
+        """
+        asked = _Asked(method, params, read, 0, self.settings.timeout_s, may)
         ready = [endpoint for endpoint in self._candidates(method) if endpoint.take()]
 
         async def one(endpoint: Endpoint) -> T | RpcError:
@@ -395,6 +403,7 @@ class _Asked(Generic[T]):
     read: Callable[[Any], T]
     min_slot: int
     timeout_s: float
+    may: Callable[[], bool] | None = None
 
 
 def _text(result: Any) -> str:

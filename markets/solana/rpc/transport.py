@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
@@ -21,14 +21,21 @@ Json = Any
 """What `json.loads` gives: checked by whoever reads it."""
 
 
-async def post(lines: Lines, method: str, params: Sequence[object], *, timeout_s: float) -> Json:
-    """Make one call and return its result.
+async def post(
+    lines: Lines,
+    method: str,
+    params: Sequence[object],
+    *,
+    timeout_s: float,
+    may: Callable[[], bool] | None = None,
+) -> Json:
+    """Make one call and return its result; `may` is asked in the moment of writing.
 
     Raises:
         RpcError: named by the host alone.
     """
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}, separators=(",", ":"))
-    answer = await lines.post(body.encode(), timeout_s=timeout_s)
+    answer = await lines.post(body.encode(), timeout_s=timeout_s, may=may)
     return result_of(answer, lines.host, method)
 
 
