@@ -19,7 +19,7 @@ from markets.solana.rpc.settings import PoolSettings
 from markets.solana.transactions.keys import pubkey
 from markets.solana.transactions.token_accounts import rewrap_sol
 from markets.solana.venues.shape import TOKEN_PROGRAM
-from markets.solana.wallets import KeySigner, Lanes, LaneSettings, NoLane, NoLaneReason, WalletBalance, sending
+from markets.solana.wallets import KeySigner, Lane, Lanes, LaneSettings, NoLane, NoLaneReason, WalletBalance, sending
 from markets.solana.wallets.lanes import RENT_OF_SYSTEM_ACCOUNT
 from markets.tokens import SOL_MINT
 from pipeline.health import Health, metrics_page
@@ -99,6 +99,14 @@ def shift(keeping: Keeping, which: int, wrapped: int) -> None:
     keeping.stage.send(rewrap_sol(WALLETS[which], wrapped), KEYS[which])
 
 
+def lane_of(keeping: Keeping, number: int) -> str:
+    """Return the wallet that a plan would take now."""
+    plan = f"asked {number}"
+    lane = keeping.lanes.pick(plan, {SOL_MINT: 1}, 1)
+    keeping.lanes.release(plan)
+    return lane.address if isinstance(lane, Lane) else ""
+
+
 @ONE
 async def test_both_forms_are_filled_again_and_the_books_know_it_for_upkeep(keeping: Keeping) -> None:
     stage = keeping.stage
@@ -152,6 +160,9 @@ async def test_the_lane_is_empty_and_closed_while_it_is_balanced(keeping: Keepin
         # It waits for the plan, and new ones go elsewhere.
         taken = {keeping.lanes.pick(f"next {number}", {SOL_MINT: 1}, 1).address for number in range(10)}
         assert taken == {WALLETS[1]}
+        # Not for ever: a while later it takes plans again, and that is no failure.
+        await keeping.slots(lambda: WALLETS[0] in {lane_of(keeping, number) for number in range(20)})
+        assert (keeping.upkeep.failed, keeping.health.detail) == (0, "")
         keeping.lanes.release(on_its_way)
         await keeping.slots(lambda: keeping.upkeep.done == 1)
         await keeping.slots(lambda: not isinstance(keeping.lanes.pick("last", {SOL_MINT: 1}, 1), NoLane))

@@ -11,6 +11,7 @@ from solders.keypair import Keypair
 from solders.system_program import TransferParams, transfer
 
 from markets.solana.rpc.accounts import Malformed
+from markets.solana.rpc.errors import NotAllowed as Forbidden
 from markets.solana.rpc.errors import Refused, RpcError, Unanswered
 from markets.solana.wallets import KeySigner, sending
 from markets.solana.wallets.sending import Confirmed, NotAllowed, NotLanded, Unclear, send_and_wait
@@ -18,7 +19,7 @@ from markets.solana.wallets.sending import Confirmed, NotAllowed, NotLanded, Unc
 KEY = Keypair.from_seed(bytes(32))
 INSTRUCTION = transfer(TransferParams(from_pubkey=KEY.pubkey(), to_pubkey=KEY.pubkey(), lamports=1))
 BLOCKHASH = str(Keypair.from_seed(b"1" * 32).pubkey())
-LAST = 1_000
+LAST, SLOT = 1_000, 2_000
 LANDED = {"slot": 77, "err": None, "confirmationStatus": "confirmed"}
 
 
@@ -28,13 +29,14 @@ class Node:
     def __init__(self, **answers: Any) -> None:
         self.answers: dict[str, Any] = {
             "getLatestBlockhash": {"value": {"blockhash": BLOCKHASH, "lastValidBlockHeight": LAST}},
+            "simulateTransaction": {"value": {"err": None}},
             "sendTransaction": "signature",
             "getSignatureStatuses": [{"value": [None]}, {"value": [LANDED]}],
             "getBlockHeight": LAST - 100,
         } | answers
         self.asked: list[str] = []
         self.newest: list[int] = []
-        self.slots = SimpleNamespace(best=lambda: 90)
+        self.slots = SimpleNamespace(best=lambda: SLOT - 5)
 
     async def call(self, method: str, params: Any, *, read: Callable[[Any], Any], **more: Any) -> Any:
         self.asked.append(method)
@@ -50,18 +52,22 @@ class Node:
             raise silent(method) from None
 
     async def get_slot(self) -> int:
-        return 95
+        return SLOT
 
-    async def everywhere(self, method: str, _params: Any, *, read: Callable[[Any], Any]) -> list[Any]:
-        self.asked.append(f"{method} everywhere")
-        return []
+    async def everywhere(
+        self, method: str, _params: Any, *, read: Callable[[Any], Any], may: Callable[[], bool]
+    ) -> list[Any]:
+        if not may():
+            return [Forbidden("node", "was not written to")]
+        self.asked.append(method)
+        return [self.answers[method]]
 
     async def send(self, **more: Any) -> Confirmed:
         rpc: Any = self
         return await send_and_wait(rpc, KeySigner(KEY), [INSTRUCTION], micro_lamports=1, **more)
 
     def sent(self) -> int:
-        return self.asked.count("sendTransaction") + self.asked.count("sendTransaction everywhere")
+        return self.asked.count("sendTransaction")
 
 
 def silent(method: str = "getSignatureStatuses") -> Unanswered:
@@ -81,16 +87,29 @@ async def test_it_is_waited_for_until_it_is_confirmed_and_sent_again_meanwhile()
     assert len(found.signature) > 80
 
 
-async def test_a_node_that_took_it_and_said_nothing_is_no_failure() -> None:
-    node = Node(sendTransaction=silent("sendTransaction"))
+@pytest.mark.parametrize(
+    "answer", [silent("sendTransaction"), Refused("sendTransaction", -32002, "has already been processed")]
+)
+async def test_a_node_that_took_it_and_answers_otherwise_is_no_failure(answer: RpcError) -> None:
+    node = Node(sendTransaction=answer)
     assert (await node.send()).slot == 77
-    assert node.asked.count("sendTransaction") == 1
+    assert node.sent() == 1
+
+
+async def test_what_would_fail_is_not_sent() -> None:
+    node = Node(simulateTransaction={"value": {"err": {"InstructionError": [2, "InsufficientFunds"]}}})
+    with pytest.raises(NotLanded, match=r"not sent: .*InsufficientFunds"):
+        await node.send()
+    assert node.sent() == 0
+    node = Node(simulateTransaction={"value": 7})
+    with pytest.raises(RpcError):
+        await node.send()
+    assert node.sent() == 0
 
 
 @pytest.mark.parametrize(
     ("answers", "error", "words"),
     [
-        ({"sendTransaction": Refused("sendTransaction", -32002, "no such account")}, Refused, "no such account"),
         ({"getSignatureStatuses": {"value": [LANDED | {"err": "AccountInUse"}]}}, NotLanded, "AccountInUse"),
         (
             {"getSignatureStatuses": {"value": [None]}, "getBlockHeight": LAST + 1},
@@ -109,7 +128,13 @@ async def test_what_became_of_it_is_told_apart(answers: dict[str, Any], error: t
 async def test_a_node_that_is_behind_is_not_believed_that_it_ran_out() -> None:
     node = Node(getBlockHeight=LAST + 1)  # the second answer, of a slot that is new enough, knows it
     assert (await node.send()).slot == 77
-    assert max(node.newest) == 95
+    assert max(node.newest) == SLOT
+
+
+async def test_a_height_that_cannot_be_of_this_chain_is_not_believed() -> None:
+    waits: list[Any] = [{"value": [None]}] * 8
+    node = Node(getBlockHeight=SLOT + 1, getSignatureStatuses=[*waits, {"value": [LANDED]}])
+    assert (await node.send()).slot == 77
 
 
 @pytest.mark.parametrize("blockhash", ["1" * 44, "0" * 44, "", "x" * 200, 7, None])

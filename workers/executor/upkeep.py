@@ -169,8 +169,10 @@ class Upkeep:
             self._lanes.reopen(wallet)
 
     async def _balance(self, rpc: RpcPool, wallet: str) -> None:
-        async with asyncio.timeout(self._pace.drain_s):
-            await self._drained(wallet)
+        if not await self._drained(wallet):
+            self._not_before[wallet] = time.monotonic() + self._pace.again_s
+            self._log.info("a wallet is not balanced now: its plans do not end", wallet=wallet)
+            return
         known = self._lanes.balance(wallet)
         step = self._step(wallet, await self._read(rpc, wallet, known.slot if known is not None else 0))
         if step is None or not self._allowed():
@@ -189,11 +191,14 @@ class Upkeep:
             wrapped=after.tokens.get(SOL_MINT, 0),
         )
 
-    async def _drained(self, wallet: str) -> None:
-        while True:
+    async def _drained(self, wallet: str) -> bool:
+        """Wait until nothing is on its way from a wallet; return False where that takes too long."""
+        until = time.monotonic() + self._pace.drain_s
+        while time.monotonic() < until:
             if self._lanes.settled(wallet):
-                return
+                return True
             await asyncio.sleep(0.05)
+        return False
 
     async def _sent(self, rpc: RpcPool, step: Step) -> Confirmed:
         return await send_and_wait(

@@ -17,7 +17,8 @@ from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from markets.solana.rpc.accounts import Malformed
-from markets.solana.rpc.errors import Refused, RpcError
+from markets.solana.rpc.errors import NotAllowed as Forbidden
+from markets.solana.rpc.errors import RpcError
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.transactions.cycle import compiled
 from markets.solana.wallets.keys import Signer, WalletError
@@ -33,7 +34,7 @@ _LONGEST_S = 300.0
 
 
 class NotLanded(WalletError):
-    """A transaction failed on chain, or ran out before it landed."""
+    """A transaction failed, before it was sent or on chain, or ran out before it landed."""
 
 
 class NotAllowed(WalletError):
@@ -62,29 +63,26 @@ async def send_and_wait(
 ) -> Confirmed:
     """Return a transaction once it is confirmed; `micro_lamports` is its price per compute unit.
 
-    `allowed` is asked immediately before each time it is sent.
+    It is simulated first: what would fail is not sent. `allowed` is asked in the moment of each sending.
 
     Raises:
-        NotLanded: if it failed, or its blockhash ran out before it landed.
+        NotLanded: if it fails, or its blockhash ran out before it landed.
         NotAllowed: if it was not to be sent any more when it was signed.
         Unclear: if no node tells what became of it.
         SigningFailed: if it was not signed.
-        RpcError: if it was refused, or no node told a blockhash: nothing was sent.
+        RpcError: if no node told a blockhash, or simulated it: nothing was sent.
     """
     blockhash, last_height = await rpc.call("getLatestBlockhash", [{"commitment": "confirmed"}], read=_blockhash)
     priced = [set_compute_unit_price(micro_lamports), *instructions]
     message = compiled(signer.address, priced, [], blockhash)
     signature = Signature.from_bytes(await signer.sign(to_bytes_versioned(message)))
     raw = base64.b64encode(bytes(VersionedTransaction.populate(message, [signature]))).decode()
-    if not allowed():
+    asked = [raw, {"encoding": "base64", "commitment": "confirmed", "sigVerify": True}]
+    if (failure := await rpc.call("simulateTransaction", asked, read=_simulated)) is not None:
+        raise NotLanded(f"the transaction would fail, and was not sent: {failure}")
+    written = await _sent(rpc, raw, allowed)
+    if written and all(isinstance(one, Forbidden) for one in written):
         raise NotAllowed("trading was stopped before it was sent")
-    try:
-        sent = [raw, {"encoding": "base64", "preflightCommitment": "confirmed"}]
-        await rpc.call("sendTransaction", sent, read=_text, hedge=False)
-    except Refused:
-        raise
-    except RpcError:
-        pass  # a node that did not answer may have passed it on: that is looked for like any other
     looks = failed = 0
     until = time.monotonic() + _LONGEST_S
     while time.monotonic() < until:
@@ -99,10 +97,17 @@ async def send_and_wait(
         if found is not None:
             return found
         looks += 1
-        if looks % _AGAIN_EVERY == 0 and allowed():
-            await rpc.everywhere("sendTransaction", [raw, {"encoding": "base64", "skipPreflight": True}], read=_text)
+        if looks % _AGAIN_EVERY == 0:
+            await _sent(rpc, raw, allowed)
         await asyncio.sleep(_LOOK_S)
     raise Unclear(f"the transaction {signature} neither landed nor ran out within {_LONGEST_S:g} s")
+
+
+async def _sent(rpc: RpcPool, raw: str, allowed: Callable[[], bool]) -> list[str | RpcError]:
+    """Send to every node; whatever they answer, one that was written to may have passed it on."""
+    return await rpc.everywhere(
+        "sendTransaction", [raw, {"encoding": "base64", "skipPreflight": True}], read=_text, may=allowed
+    )
 
 
 async def _landed(rpc: RpcPool, signature: str, last_height: int) -> Confirmed | None:
@@ -115,10 +120,11 @@ async def _landed(rpc: RpcPool, signature: str, last_height: int) -> Confirmed |
     status = await _status(rpc, signature)
     if status is None:
         height = await rpc.call("getBlockHeight", [{"commitment": "finalized"}], read=_number)
-        if height <= last_height:
+        # The node that knew no status may be behind the one that told the height, and that one of another chain: no
+        # chain has more blocks than slots.
+        newest = max(await rpc.get_slot(), rpc.slots.best()) if height > last_height else 0
+        if height <= last_height or height > newest:
             return None
-        # The node that knew no status may be behind the one that told the height.
-        newest = max(await rpc.get_slot(), rpc.slots.best())
         status = await _status(rpc, signature, newest)
         if status is None:
             raise NotLanded(f"the transaction {signature} did not land before its blockhash ran out")
@@ -155,6 +161,14 @@ def _blockhash(result: Any) -> tuple[str, int]:
     except (TypeError, KeyError, ValueError):
         raise Malformed("it is no blockhash") from None
     return found
+
+
+def _simulated(result: Any) -> Any:
+    """Return why a transaction would fail, None where it would not."""
+    try:
+        return result["value"]["err"]
+    except (TypeError, KeyError):
+        raise Malformed("it is no simulation") from None
 
 
 def _text(result: Any) -> str:
