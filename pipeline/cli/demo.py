@@ -59,6 +59,8 @@ def demo(
         raise BadData(f"{recorded}: no such file", "name a snapshot file: lines of pubkey,base64, gzip")
     if recorded is not None and mode is DemoMode.LOCALNET:
         raise UsageFailure("a recorded snapshot has no chain to execute on", "leave --mode out, or say --mode paper")
+    if recorded is not None:
+        import_module("localnet.recorded").load_recorded(recorded)  # refused before anything is started
     chosen = mode or (DemoMode.PAPER if recorded else DemoMode.LOCALNET)
     folders = Folders()
     try:

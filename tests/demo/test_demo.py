@@ -24,11 +24,15 @@ WORKERS = ["market", "providers", "quote_core", "scanner", "planner", "executor"
 class Demo:
     """One `pipeline demo --json` under way."""
 
-    def __init__(self, tmp_path: Path, *arguments: str) -> None:
+    def __init__(self, tmp_path: Path, *arguments: str, **settings: str) -> None:
         self.tmp_path = tmp_path
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "demo", "--json", *arguments],
-            env={**os.environ, "TMPDIR": str(tmp_path)},
+            env={
+                **os.environ,
+                "TMPDIR": str(tmp_path),
+                **{f"PIPELINE_{key}": value for key, value in settings.items()},
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,28 +68,40 @@ class Demo:
                     found[SERVER] = pid
         return found
 
-    def market_is_ready(self) -> bool:
-        """The market starts last, and its chain takes a while to make."""
-        files = self.tmp_path.glob("pipeline-demo-*/run/market.json")
-        return any(json.loads(file.read_text()).get("ready") for file in files)
-
     def wait_until_trading(self, timeout_s: float = 60) -> dict[str, int]:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             found = self.descendants()
-            if {*WORKERS, SERVER} <= found.keys() and self.market_is_ready():
-                time.sleep(1.5)
+            if {*WORKERS, SERVER} <= found.keys() and self.ready_pid("market"):  # it starts last
+                time.sleep(1.0)
                 return self.descendants()
-            time.sleep(0.05)
+            time.sleep(0.1)
         raise AssertionError(f"only {sorted(self.descendants())} came up")
+
+    def kill(self, victim: str, pid: int) -> None:
+        """Kill a process and wait until another works in its place."""
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            new = self.descendants().get(victim, pid)
+            if new != pid and (victim == SERVER or self.ready_pid(victim) == new):
+                return
+        raise AssertionError(f"{victim} was not started again")
+
+    def ready_pid(self, worker: str) -> int:
+        """The process id that a worker gave when it was ready; 0 while it is not."""
+        files = self.tmp_path.glob(f"pipeline-demo-*/run/{worker}.json")
+        said = next((json.loads(file.read_text()) for file in files), {})
+        return int(said["pid"]) if said.get("ready") else 0
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Any]:
     demos: list[Demo] = []
 
-    def begin(*arguments: str) -> Demo:
-        demos.append(Demo(tmp_path, *arguments))
+    def begin(*arguments: str, **settings: str) -> Demo:
+        demos.append(Demo(tmp_path, *arguments, **settings))
         return demos[-1]
 
     yield begin
@@ -100,53 +116,72 @@ def assert_held(document: dict[str, Any]) -> None:
     assert document["exit_code"] == 0
 
 
-def test_a_seeded_demo_repeats_to_the_last_unit(start: Any, tmp_path: Path) -> None:
-    first = start("--seconds", "5", "--seed", "7").finish()
-    second = start("--seconds", "5", "--seed", "7").finish()
-    other = start("--seconds", "5", "--seed", "8").finish()
-    for document in (first, second, other):
-        assert_held(document)
-        assert document["mode"] == "localnet"
-        assert document["opportunities"] > 0
-        assert document["executions_by_status"]["FILLED"] > 0
-        assert document["restarts"] == {}
-        assert document["reconciliation"][SOL]["traded"] > 0
+def assert_traded(document: dict[str, Any]) -> None:
+    assert_held(document)
+    assert document["mode"] == "localnet"
+    assert document["opportunities"] > 0
+    assert document["executions_by_status"]["FILLED"] > 0
+    assert document["restarts"] == {}
+    assert document["reconciliation"][SOL]["traded"] > 0
+
+
+def test_a_seeded_demo_repeats_to_the_last_unit_whatever_the_providers_say(start: Any, tmp_path: Path) -> None:
+    """Once with providers that fail every other time, once without any: the same trades and the same P&L."""
+    first = start("--seconds", "5", "--seed", "7", EXTERNAL__SIMULATED__FAULT_RATIO="0.5").finish()
+    second = start("--seconds", "5", "--seed", "7", EXTERNAL__ENABLED="false").finish()
+    assert_traded(first)
+    assert_traded(second)
+    for told in ("fingerprint", "net_profit", "reconciliation", "executions_by_status"):
+        assert first[told] == second[told]
+    assert list(tmp_path.iterdir()) == [], "the demo leaves nothing behind"
+
+
+@pytest.mark.thorough
+def test_the_same_seed_gives_the_same_demo_and_another_seed_another(start: Any) -> None:
+    documents = [start("--seconds", "5", "--seed", seed).finish() for seed in ("7", "7", "8")]
+    for document in documents:
+        assert_traded(document)
+    first, second, other = documents
     assert first["fingerprint"] == second["fingerprint"]
     assert first["net_profit"] == second["net_profit"]
     assert first["reconciliation"] == second["reconciliation"]
     assert first["fingerprint"] != other["fingerprint"]
-    assert list(tmp_path.iterdir()) == [], "the demo leaves nothing behind"
 
 
 # The offline chain lives in the market's memory and dies with it; the paper market's messages outlive it.
-ON_PAPER = ("market", "providers", "scanner", "system_manager")
+ON_PAPER = ("providers", "scanner", "system_manager", "market")
+ON_CHAIN = ("executor", "auditor", "quote_core", "planner", SERVER)
 
 
-KILLED = ("market", "executor", "auditor", SERVER)
-
-
-@pytest.mark.parametrize(
-    "victim",
-    [pytest.param(name, marks=[] if name in KILLED else [pytest.mark.thorough]) for name in (*WORKERS, SERVER)],
-)
-def test_kill_9_of_any_one_process_is_survived(start: Any, victim: str) -> None:
-    demo = start("--seconds", "5", "--seed", "7", "--mode", "paper" if victim in ON_PAPER else "localnet")
-    os.kill(demo.wait_until_trading()[victim], signal.SIGKILL)
-    document = demo.finish()
-    assert_held(document)
-    assert document["restarts"].get(victim, 0) >= 1
-    assert document["executions"] > 0
-
-
-def test_ctrl_c_stops_cleanly_with_a_summary(start: Any, tmp_path: Path) -> None:
-    demo = start("--seconds", "120", "--seed", "7")
+@pytest.mark.parametrize(("mode", "victims"), [("paper", ON_PAPER), ("localnet", ON_CHAIN)])
+def test_kill_9_of_one_process_after_another_is_survived_and_ctrl_c_stops_cleanly(
+    start: Any, tmp_path: Path, mode: str, victims: tuple[str, ...]
+) -> None:
+    demo = start("--seconds", "120", "--seed", "7", "--mode", mode)
     pids = demo.wait_until_trading()
+    for victim in victims:
+        demo.kill(victim, pids[victim])
+    time.sleep(1.0)  # trading goes on
+    pids = demo.descendants()
     demo.process.send_signal(signal.SIGINT)
     document = demo.finish()
     assert_held(document)
     assert document["interrupted"]
+    assert document["restarts"].keys() >= set(victims)
+    assert document["executions"] > 0
     assert not [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("victim", [*ON_PAPER, *ON_CHAIN])
+def test_kill_9_of_any_one_process_is_survived(start: Any, victim: str) -> None:
+    demo = start("--seconds", "5", "--seed", "7", "--mode", "paper" if victim in ON_PAPER else "localnet")
+    demo.kill(victim, demo.wait_until_trading()[victim])
+    document = demo.finish()
+    assert_held(document)
+    assert document["restarts"].get(victim, 0) >= 1
+    assert document["executions"] > 0
 
 
 @pytest.mark.recorded
@@ -170,18 +205,3 @@ def test_a_recorded_snapshot_has_no_chain(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "no chain" in done.stderr
-
-
-def test_a_file_that_is_no_snapshot_is_refused_in_one_message(tmp_path: Path) -> None:
-    wrong = tmp_path / "not-a-snapshot.csv.gz"
-    wrong.write_bytes(b"this is not gzip")
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "demo", "--seconds", "2", "--recorded", str(wrong)],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode not in (0, 1)
-    assert "Traceback" not in done.stderr
-    assert "not-a-snapshot" in done.stderr
