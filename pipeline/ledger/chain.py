@@ -30,7 +30,7 @@ from pipeline.ledger.chain_values import (
 )
 from pipeline.ledger.models import Execution, Plan, Position, Proof, Submission
 from pipeline.ledger.rows import Valuer
-from pipeline.ledger.settlement import TOTALS, Settled, add_to_total, newest_chain, notice, settle
+from pipeline.ledger.settlement import TOTALS, Settled, add_to_total, newest_chain, notice, reopen, settle
 
 CHAIN_CHANGED = "chain_changed"
 UNEXPLAINED_TRANSACTION = "unexplained_transaction"
@@ -112,6 +112,7 @@ def book_step(connection: Connection, step: Step, value: Valuer) -> Settled:
     new = [one for one in step.transactions if one.signature not in known]
     for one in new:
         _book_transaction(connection, step.chain, one)
+    reopen(connection, step.chain, [one.signature for one in new])
     _store_accounts(connection, step)
     connection.execute(
         update(ChainBook)

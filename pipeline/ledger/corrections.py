@@ -7,7 +7,7 @@ so that sums over executions and corrections are the truth.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.ids import deterministic_id
@@ -24,6 +24,20 @@ TRANSACTION_LANDED_AFTER_ALL = "transaction_landed_after_all"
 BOOKED_OTHERWISE = "booked_otherwise"
 
 Row = Mapping[Any, Any]
+# What a correction's row adds to its execution's.
+_SUMMED = (
+    "filled",
+    "wins",
+    "amount_in",
+    "amount_out",
+    "gross_profit",
+    "base_fee",
+    "priority_fee",
+    "tip",
+    "cost",
+    "net_profit",
+    "expected_of_filled",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +83,26 @@ class Case:
     plan: Row | None
     legs: Sequence[Sequence[str]] = field(default_factory=list)
     """(pool, protocol, token in, token out) of each leg of the plan, where it is known."""
+    corrections: int = 0
+    """How many are taken in already."""
+
+    def after(self, correction: Row, fills: Sequence[Row]) -> Case:
+        """Return the case as a correction, with its own fills, left it."""
+        row = dict(self.execution)
+        for name in _SUMMED:
+            row[name] += correction[name]
+        for name in ("net_lamports", "net_usd_e6"):
+            known = row[name] is not None and correction[name] is not None
+            row[name] = row[name] + correction[name] if known else None
+        # What is taken back stands there with negative amounts, what the chain has with positive ones.
+        left = [fill for fill in fills if fill["amount_in"] > 0] if fills else self.fills if row["filled"] > 0 else []
+        return replace(self, execution=row, fills=left, corrections=self.corrections + 1)
 
 
 def booked_outcome(case: Case) -> Outcome:
-    """Return what the executor told."""
+    """Return what the books have: what the executor told, or what the last correction made of it."""
     row = case.execution
-    landed = row["status"] in ("FILLED", "REVERTED")
+    landed = row["base_fee"] > 0 if case.corrections else row["status"] in ("FILLED", "REVERTED")
     fills = tuple((fill["amount_in"], fill["amount_out"]) for fill in case.fills)
     amounts = row["amount_in"], row["amount_out"]
     return Outcome(landed, bool(row["filled"]), *amounts, row["base_fee"], row["priority_fee"], row["tip"], fills)
@@ -128,7 +156,7 @@ def correct(case: Case, now: Outcome, value: Valuer, *, signature: str, clock_ns
     worth = value(row["token"], net, price)
     lamports, usd_e6 = fitting(worth.lamports), fitting(worth.usd_e6)
     changed = {
-        "id": deterministic_id("correction", row["id"]),
+        "id": deterministic_id("correction", row["id"], *([case.corrections] if case.corrections else [])),
         "status": CORRECTION,
         "executions": 0,
         "filled": int(now.filled) - row["filled"],

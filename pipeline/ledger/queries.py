@@ -85,7 +85,7 @@ class Reader:
             select(*Execution.__table__.columns, _OTHER.label("other"), Plan.legs, *plan)
             .select_from(Execution)
             .outerjoin(Plan, Plan.id == Execution.plan_id)
-            .order_by(Execution.sequence, Execution.corrects.is_not(None), Execution.id)
+            .order_by(Execution.sequence, Execution.corrects.is_not(None), Execution.booked_ns, Execution.id)
         )
         with self._engine.begin() as connection:
             fills: dict[str, list[Mapping[str, Any]]] = {}

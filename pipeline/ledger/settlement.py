@@ -6,15 +6,22 @@ News comes from two sides, in any order: a result is booked, or the final chain 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from pipeline.clock import wall_ns
 from pipeline.ids import deterministic_id
-from pipeline.ledger.chain_models import ChainBook, ChainMovement, ChainTotal, ChainTransaction, Notice
+from pipeline.ledger.chain_models import (
+    ChainAccount,
+    ChainBook,
+    ChainMovement,
+    ChainTotal,
+    ChainTransaction,
+    Notice,
+)
 from pipeline.ledger.corrections import (
     NEVER_LANDED,
     TRANSACTION_LANDED_AFTER_ALL,
@@ -33,6 +40,7 @@ from pipeline.ledger.rows import Valuer
 PLAN = "plan"
 TOTALS = ("traded", "moved", "upkeep")
 _WARNING, _CRITICAL = 1, 2
+_CHUNK = 500
 
 
 @dataclass(slots=True)
@@ -55,29 +63,59 @@ def settle(connection: Connection, value: Valuer) -> Settled:
     chain = newest_chain(connection)
     if chain is None:
         return settled
-    query = (
-        select(*Execution.__table__.columns, ChainTransaction.chain.label("on_chain"))
-        .outerjoin(ChainTransaction, ChainTransaction.signature == Execution.signature)
-        .where(Execution.proof == Proof.PENDING.value)
-        .order_by(Execution.sequence)
-    )
-    for row in connection.execute(query).mappings().all():
-        execution = {name: row[name] for name in row if name != "on_chain"}
-        if row["on_chain"] is not None:
-            _landed(connection, settled, execution, row["on_chain"], value)
+    query = select(*Execution.__table__.columns).where(Execution.proof == Proof.PENDING.value)
+    pending = [dict(row) for row in connection.execute(query.order_by(Execution.sequence)).mappings()]
+    chains = _chains_of(connection, [row["signature"] for row in pending])
+    followed = set(connection.scalars(_wallets_of(chain["number"])))
+    for row in pending:
+        if row["signature"] in chains:
+            _landed(connection, settled, row, chains[row["signature"]], value)
         elif row["sequence"] <= chain["after_sequence"]:
             _mark(connection, row["id"], Proof.LOST)
-        elif 0 < row["last_valid_block_height"] < chain["block_height"]:
-            _never_landed(connection, settled, execution, value)
+        elif 0 < row["last_valid_block_height"] < chain["block_height"] and row["wallet"] in followed:
+            _never_landed(connection, settled, row, value)
     for (number, token), amount in settled.changed.items():
         if amount:
             add_to_total(connection, number, token, {"traded": amount})
     return settled
 
 
-def _landed(connection: Connection, settled: Settled, execution: dict[str, Any], chain: int, value: Valuer) -> None:
-    """Settle an execution whose transaction is on the final chain."""
-    signature = execution["signature"]
+def reopen(connection: Connection, chain: int, signatures: Sequence[str]) -> None:
+    """Have executions settled anew whose transactions turned up on the final chain after all."""
+    chains = _chains_of(connection, signatures)
+    nowhere_else = [signature for signature in signatures if chains[signature] == [chain]]
+    for start in range(0, len(nowhere_else), _CHUNK):
+        of_them = Execution.signature.in_(nowhere_else[start : start + _CHUNK]) & Execution.corrects.is_(None)
+        settled = of_them & (Execution.proof != Proof.NONE.value)
+        connection.execute(update(Execution).where(settled).values(proof=Proof.PENDING.value))
+
+
+def _wallets_of(chain: int) -> Select[str]:
+    """Select the wallets whose histories are read: of any other one nothing can be said."""
+    return select(ChainAccount.address).where(ChainAccount.chain == chain, ChainAccount.address == ChainAccount.wallet)
+
+
+def _chains_of(connection: Connection, signatures: Sequence[str]) -> dict[str, list[int]]:
+    """Return on which chains these transactions are.
+
+    The same seed gives the same transactions: offline, a chain and the one begun anew after it may both have one.
+    """
+    numbers = connection.scalars(select(ChainBook.number)).all()
+    found: dict[str, list[int]] = {}
+    for start in range(0, len(signatures), _CHUNK):
+        query = select(ChainTransaction.chain, ChainTransaction.signature).where(
+            ChainTransaction.chain.in_(numbers), ChainTransaction.signature.in_(signatures[start : start + _CHUNK])
+        )
+        for row in connection.execute(query):
+            found.setdefault(row.signature, []).append(row.chain)
+    return found
+
+
+def _landed(
+    connection: Connection, settled: Settled, execution: dict[str, Any], chains: Sequence[int], value: Valuer
+) -> None:
+    """Settle an execution whose transaction is on the final chain, or on several: then the newest one counts."""
+    signature, chain = execution["signature"], max(chains)
     where = (ChainTransaction.chain == chain) & (ChainTransaction.signature == signature)
     transaction = connection.execute(select(ChainTransaction).where(where)).mappings().one()
     adopt(connection, chain, transaction)
@@ -89,9 +127,22 @@ def _landed(connection: Connection, settled: Settled, execution: dict[str, Any],
     outcome = chain_outcome(case, transaction, json.loads(transaction["fills"]), gained)
     _finish(connection, settled, case, outcome, correct(case, outcome, value, signature=signature, clock_ns=wall_ns()))
     booked = by_token(case, outcome)
+    if _claims(connection, execution) >= len(chains):
+        gained = {}  # the chain gave it once, to another result
     for token in booked.keys() | gained.keys():
         key = chain, token
         settled.changed[key] = settled.changed.get(key, 0) + booked.get(token, 0) - gained.get(token, 0)
+
+
+def _claims(connection: Connection, execution: Mapping[str, Any]) -> int:
+    """Return how many other results were settled with the same transaction."""
+    others = select(func.count()).where(
+        Execution.signature == execution["signature"],
+        Execution.id != execution["id"],
+        Execution.corrects.is_(None),
+        Execution.proof.in_((Proof.PROVED.value, Proof.CORRECTED.value)),
+    )
+    return connection.scalar(others) or 0
 
 
 def _never_landed(connection: Connection, settled: Settled, execution: dict[str, Any], value: Valuer) -> None:
@@ -201,7 +252,16 @@ def _mark(connection: Connection, execution_id: str, proof: Proof) -> None:
 
 
 def _case(connection: Connection, execution: dict[str, Any]) -> Case:
-    of_it = ExecutionFill.execution_id == execution["id"]
-    fills = connection.execute(select(ExecutionFill).where(of_it).order_by(ExecutionFill.position)).mappings().all()
+    fills = _fills(connection, execution["id"])
     plan = connection.execute(select(Plan).where(Plan.id == execution["plan_id"])).mappings().one_or_none()
-    return Case(execution, fills, plan, json.loads(plan["legs"]) if plan is not None else [])
+    legs = json.loads(plan["legs"]) if plan is not None else []
+    corrections = select(Execution).where(Execution.corrects == execution["id"]).order_by(Execution.booked_ns)
+    case = Case(execution, fills, plan, legs)
+    for row in connection.execute(corrections).mappings().all():
+        case = case.after(row, _fills(connection, row["id"]))
+    return case
+
+
+def _fills(connection: Connection, execution_id: str) -> Sequence[Mapping[Any, Any]]:
+    query = select(ExecutionFill).where(ExecutionFill.execution_id == execution_id).order_by(ExecutionFill.position)
+    return connection.execute(query).mappings().all()

@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from solders.instruction import Instruction
 from solders.keypair import Keypair
-from solders.system_program import TransferParams, transfer
 
 from localnet.chain_world import ChainTerms, open_chain
 from localnet.rpc_node import RpcNode
 from markets.solana.rpc.endpoint import offline_endpoint
 from markets.solana.rpc.errors import RpcError
 from markets.solana.transactions.effects import effect_of, fills_of
-from markets.solana.transactions.keys import pubkey
 from markets.solana.transactions.token_accounts import (
     TOKEN_ACCOUNT_RENT,
     open_account,
@@ -27,15 +24,15 @@ from markets.solana.transactions.token_accounts import (
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
 from pipeline.cli.tax import found_disposals, tax_row
 from pipeline.ledger import Ledger, PlanEntry, Span, open_report
-from pipeline.messages import ExecutionPlan, ExecutionResult, ExecutionStatus, Protocol
+from pipeline.messages import ExecutionResult, Protocol
 from workers.auditor.chain import ChainDesk
 from workers.auditor.chain_reader import Reader
 from workers.auditor.endpoints import Endpoints
 
+from .chain_deeds import DROPPED, FILLED, REVERTED, executed, pay, profit_of
 from .chain_stage import AMOUNT, FEE, KEYS, SEED, STRANGER, TIP, WALLETS, ChainStage, announce, chain_stage, send_tokens
 
 ONE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-FILLED, REVERTED, DROPPED = ExecutionStatus.FILLED, ExecutionStatus.REVERTED, ExecutionStatus.DROPPED
 BASE = 5_000
 
 
@@ -43,28 +40,6 @@ BASE = 5_000
 async def stage(tmp_path: Path, ledger: Ledger) -> AsyncIterator[ChainStage]:
     async with chain_stage(tmp_path, ledger) as found:
         yield found
-
-
-def pay(source: Any, target: str, lamports: int) -> Instruction:
-    return transfer(TransferParams(from_pubkey=source.pubkey(), to_pubkey=pubkey(target), lamports=lamports))
-
-
-def executed(stage: ChainStage, number: int = 1, *, status: ExecutionStatus = FILLED, land: bool = True) -> Any:
-    """A plan, its transaction on the chain (or not), and what the executor tells of it."""
-    plan = stage.plan(number)
-    transaction = stage.transaction(plan)
-    signature = str(transaction.signatures[0])
-    stage.book(stage.submitted(plan, signature))
-    if land:
-        assert stage.world.chain.send(bytes(transaction)) == signature
-    stage.advance()
-    result = stage.result(plan, signature, status)
-    stage.book(result)
-    return plan, result
-
-
-def profit_of(plan: ExecutionPlan) -> int:
-    return plan.expected_amount_out - AMOUNT - FEE - TIP
 
 
 async def test_a_cycle_is_proved_to_the_lamport(stage: ChainStage) -> None:

@@ -49,13 +49,17 @@ class _Again(Exception):
     """Something was found that was not asked for: read once more with it."""
 
 
+class _NotYet(Exception):
+    """Accounts hold something else than their histories tell, which may only be late."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
     """Where one pass stands, and how far it goes."""
 
     position: ChainPosition
     height: int
-    """Of a final block, not higher than the one at `through`."""
+    """Of a block that is final at `through`, or a lower one."""
     stored: dict[str, AccountState]
     tracked: dict[str, str]
     """Address -> wallet; grows while accounts turn up."""
@@ -86,6 +90,8 @@ class ChainDesk:
         self._offline = context.config.executor.mode == "localnet"
         self._first_seen: dict[str, float] = {}
         """Signatures that nothing explains yet, and since when (monotonic, s)."""
+        self._apart: dict[str, float] = {}
+        """Accounts that hold something else than their histories tell, and since when (monotonic, s)."""
         self._told: dict[str, Held] = {}
         self._told_at = 0.0
         self._discovered: dict[str, str] = {}
@@ -137,7 +143,7 @@ class ChainDesk:
         """
         genesis = await reader.genesis()
         position = await self._position(reader, genesis)
-        height = await reader.block_height()
+        height_slot, height = await reader.height()
         stored = await self._desk.do(lambda: self._ledger.accounts(position.number))
         tracked = {address: state.wallet for address, state in stored.items()} | {one: one for one in reader.wallets}
         tracked |= await self._token_accounts(reader)
@@ -146,11 +152,16 @@ class ChainDesk:
             if through <= position.walked_slot:
                 await self._say_again()
                 return
-            look = _Look(position, height, stored, tracked, through, reads)
+            # Another node may be behind: what landed up to that height need not be told by it yet.
+            known = height if height_slot <= through else position.block_height
+            look = _Look(position, known, stored, tracked, through, reads)
             try:
                 found = await self._walk(reader, look)
             except _Again:
                 continue
+            except _NotYet:
+                await self._say_again()
+                return
             if await reader.genesis() != genesis:
                 return  # begun anew meanwhile: nothing of this pass is of one chain
             await self._book(reader, look, found)
@@ -180,7 +191,12 @@ class ChainDesk:
         return self._discovered
 
     async def _walk(self, reader: Reader, look: _Look) -> _Found:
-        """Read every transaction up to a slot; token accounts' histories only where they are new or do not add up."""
+        """Read every transaction up to a slot; token accounts' histories only where they are new or may not add up.
+
+        Raises:
+            _Again: if an account turned up that nobody knew of.
+            _NotYet: if histories do not account for what accounts hold, and have not had time to.
+        """
         position, stored, reads = look.position, look.stored, look.reads or {}
         begin = position.begin_slot - 1
 
@@ -188,7 +204,8 @@ class ChainDesk:
             after = position.walked_slot if address in stored else begin
             return await reader.history(address, after=after, through=look.through)
 
-        first = [address for address in look.tracked if address in reader.wallets or address not in stored]
+        unread = look.reads is None
+        first = [one for one in look.tracked if unread or one in reader.wallets or one not in stored]
         histories = dict(zip(first, await asyncio.gather(*map(history, first)), strict=True))
         while True:
             ordered = in_order(histories.values())
@@ -201,10 +218,19 @@ class ChainDesk:
             if unknown := states.keys() - look.tracked.keys():
                 look.tracked.update({address: states[address].wallet for address in unknown})
                 raise _Again
-            missing = [one for one in apart(states, reads) if one not in histories]
+            differing = apart(states, reads)
+            missing = [one for one in differing if one not in histories]
             if not missing:
+                self._give_time(differing)
                 return _Found(transactions, settle_untouched(states, reads))
             histories |= dict(zip(missing, await asyncio.gather(*map(history, missing)), strict=True))
+
+    def _give_time(self, differing: Sequence[str]) -> None:
+        """Wait for a while where accounts differ from their histories: what a pass leaves out is never read again."""
+        now = time.monotonic()
+        self._apart = {address: self._apart.get(address, now) for address in differing}
+        if any(now - since < self._settings.plan_grace_s for since in self._apart.values()):
+            raise _NotYet
 
     async def _book(self, reader: Reader, look: _Look, found: _Found) -> None:
         """Book a pass; what nothing explains yet is waited for, for a while."""

@@ -44,9 +44,9 @@ class Reader:
         """Return what names the chain."""
         return await self._call("getGenesisHash", [], _text) + self._instance()
 
-    async def block_height(self) -> int:
-        """Return the newest final block's height."""
-        return await self._call("getBlockHeight", [{"commitment": FINAL}], slot_number)
+    async def height(self) -> tuple[int, int]:
+        """Return the newest final slot and the height of its block, of one moment at one node."""
+        return await self._call("getEpochInfo", [{"commitment": FINAL}], _height)
 
     async def token_accounts(self) -> dict[str, str]:
         """Return the wallets' token accounts as they are now: address -> wallet."""
@@ -159,6 +159,12 @@ def _history(result: Any) -> list[Entry]:
             raise Malformed("a line of a history names no signature")
         found.append(Entry(signature, slot_number(line.get("slot"))))
     return found
+
+
+def _height(result: Any) -> tuple[int, int]:
+    if not isinstance(result, dict):
+        raise Malformed("it tells no height")
+    return slot_number(result.get("absoluteSlot")), slot_number(result.get("blockHeight"))
 
 
 def _text(result: Any) -> str:

@@ -13,7 +13,8 @@ def snapshots(booked: Booked, *, cause: str, created_ns: int, producer: str) -> 
     books = booked.books
     return [
         PnlSnapshot(
-            id=deterministic_id("pnl", token, booked.position, total["executions"]),
+            # By all its figures: a correction changes them where nothing new was executed.
+            id=deterministic_id("pnl", token, booked.position, *total.values(), *books.values()),
             correlation_id=cause,
             causation_id=cause,
             created_ns=created_ns,
