@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +23,13 @@ from markets.solana.venues.shape import TOKEN_PROGRAM
 from markets.solana.wallets import KeySigner, Lane, Lanes, LaneSettings, NoLane, NoLaneReason, WalletBalance, sending
 from markets.solana.wallets.lanes import RENT_OF_SYSTEM_ACCOUNT
 from markets.tokens import SOL_MINT
+from pipeline.clock import wall_ns
 from pipeline.health import Health, metrics_page
 from pipeline.ledger import Ledger
+from pipeline.messages import PermitState
+from pipeline.permit import Allowed, Refused, RefusedBy
+from workers.executor import upkeep
+from workers.executor.chain import chain_venue
 from workers.executor.upkeep import UNITS, Pace, Terms, Upkeep
 
 from .chain_stage import KEYS, STRANGER, WALLETS, ChainStage, chain_stage
@@ -87,8 +93,8 @@ async def keeping(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatc
 
 
 @asynccontextmanager
-async def opened(tmp_path: Path, ledger: Ledger) -> AsyncIterator[Keeping]:
-    async with chain_stage(tmp_path, ledger) as stage:
+async def opened(tmp_path: Path, ledger: Ledger, **settings: object) -> AsyncIterator[Keeping]:
+    async with chain_stage(tmp_path, ledger, **settings) as stage:
         settings = PoolSettings(timeout_s=0.5, deadline_s=0.5, attempts=1, commitment="processed")
         async with RpcPool([offline_endpoint(stage.url)], settings) as rpc:
             yield Keeping(stage, rpc)
@@ -286,3 +292,38 @@ async def test_strangers_money_and_a_wallet_that_is_poor_alike_need_nothing(keep
             keeping.stage.advance()
             await asyncio.sleep(0.02)
     assert keeping.stage.node.calls["sendTransaction"] == 0
+
+
+@ONE
+@pytest.mark.parametrize(("switched", "state"), [(True, "ACTIVE"), (False, "ACTIVE"), (True, "HALTED")])
+async def test_the_executor_does_it_where_it_is_switched_on_and_trading_is_active(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, *, switched: bool, state: str
+) -> None:
+    monkeypatch.setattr(sending, "_LOOK_S", 0.01)
+    monkeypatch.setattr(upkeep, "Pace", lambda: PACE)
+    async with opened(tmp_path, ledger, **{"wallets.upkeep": switched, "wallets.count": 2}) as keeping:
+        stage = keeping.stage
+        due = switched and state == "ACTIVE"
+        shift(keeping, 0, 20_500 * SOL)
+        verdict = (
+            Allowed(1, PermitState.ACTIVE)
+            if state == "ACTIVE"
+            else Refused(RefusedBy.HALTED, "", PermitState.HALTED, 1)
+        )
+        health = Health("executor")
+        context: Any = SimpleNamespace(
+            config=stage.config,
+            gate=SimpleNamespace(check=lambda: verdict),
+            health=health,
+            log=structlog.get_logger(),
+            clock=wall_ns,
+        )
+        async with chain_venue(context):
+            for _ in range(300 if due else 40):
+                stage.advance()
+                await asyncio.sleep(0.02)
+                if b'outcome="done"} 1.0' in metrics_page(health)[0]:
+                    break
+            assert stage.node.calls["getLatestBlockhash"] > 0  # it was linked
+        assert keeping.landed(WALLETS[0]) == 1 + due
+        assert (b'outcome="done"} 1.0' in metrics_page(health)[0]) == due
