@@ -1,4 +1,4 @@
-"""A cycle whose units are known is signed at once; and what must not happen between two steps."""
+"""A cycle is signed while it is simulated; and what must not happen between two steps."""
 
 from __future__ import annotations
 
@@ -33,22 +33,16 @@ async def filled_once(stage: LandingStage, venue: ChainVenue) -> None:
     assert isinstance(await stage.until(landing), Filled)
 
 
-async def test_what_is_known_is_signed_while_it_is_simulated(stage: LandingStage) -> None:
+async def test_it_is_signed_while_it_is_simulated(stage: LandingStage) -> None:
     async with stage.linked() as venue:
-        first = await venue.prepare(stage.plan(*await stage.gap()))
-        assert isinstance(first, ChainPrepared)
-        assert first.trial is not None
-        assert first.trial.done()  # nobody knew what it uses: that was asked before it was signed
-        venue.withdraw(first)
-        await stage.steps(1)
         stage.nodes[0].faults.apply({"slow": 1.0, "slow_s": 0.2})
-        plan = stage.plan(*await stage.gap(), 2)
-        again = await venue.prepare(plan)
-        assert isinstance(again, ChainPrepared)
-        assert again.trial is not None
-        assert not again.trial.done()
-        assert again.trace.signature
-        tried = await tried_out(again)
+        plan = stage.plan(*await stage.gap())
+        ready = await venue.prepare(plan)
+        assert isinstance(ready, ChainPrepared)
+        assert ready.trial is not None
+        assert not ready.trial.done()
+        assert ready.trace.signature
+        tried = await tried_out(ready)
         assert isinstance(tried, Prepared)
         assert tried.trace.simulated_amount_out == plan.expected_amount_out
         assert tried.trace.simulated_ns > tried.trace.built_ns
@@ -94,21 +88,27 @@ async def test_a_cycle_that_used_more_than_its_limit_is_asked_about_again(
         assert isinstance(refused, RefusedBySimulation)
         assert refused.reason.startswith("compute_exceeded")
         await stage.steps(1)
-        assert cycle not in venue._preparer._units
-        _, landing = await stage.submitted(venue, stage.plan(*await stage.gap(), 3))
-        assert isinstance(await stage.until(landing), Filled)
+        assert venue._preparer._units[cycle] == 0
+        plan = stage.plan(*await stage.gap(), 3)
+        ready = await venue.prepare(plan)
+        assert isinstance(ready, ChainPrepared)
+        assert ready.trial is not None
+        assert ready.trial.done()  # what it uses was asked before it was signed
+        assert isinstance(await stage.until(venue.submit(plan, ready)), Filled)
+        assert venue._preparer._units[cycle] > 10_000
 
 
 async def test_what_a_slot_teaches_holds_from_the_next_one_on(stage: LandingStage) -> None:
     """Else a plan's transaction would depend on which of two simulations was answered first."""
     async with stage.linked() as venue:
         gap = await stage.gap()
-        first = await venue.prepare(stage.plan(*gap))
-        twin = await venue.prepare(stage.plan(*gap, 2))
-        for one in (first, twin):
-            assert isinstance(one, ChainPrepared)
-            assert one.trial is not None
-            assert one.trial.done()
+        for number in range(2):
+            ready = await venue.prepare(stage.plan(*gap, number))
+            assert isinstance(ready, Prepared)
+            await tried_out(ready)
+            assert not venue._preparer._units
+        await stage.steps(1)
+        assert len(venue._preparer._units) == 1
 
 
 async def test_a_halt_stops_what_waits_for_its_connection(stage: LandingStage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +146,7 @@ async def test_balances_that_cannot_be_made_out_do_not_end_the_plans_after(
     stage: LandingStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage.linked() as venue:
+
         async def broken(*_: object, **__: object) -> None:
             raise AssertionError("nobody thought of that")
 

@@ -44,7 +44,7 @@ from markets.solana.wallets.lanes import Lane, Lanes, NoLane
 from markets.venue import NotPrepared, Prepared, RefusedBySimulation, RefusedByWallet, Simulated, Trace, in_token
 from pipeline.messages import ExecutionPlan
 
-# Until a cycle's own units are known, where nothing is simulated.
+# Until a cycle's own units are known.
 _UNITS, _UNITS_PER_LEG = 30_000, 150_000
 # Over what a cycle used at most so far: another amount may cross more of a pool's ticks.
 _SPARE_UNITS = 50_000
@@ -113,16 +113,17 @@ class Preparer:
             return RefusedByWallet(slot, f"no transaction was made: {error}")
 
     def learn(self, plan: ExecutionPlan, units: int) -> None:
-        """Remember what a cycle used, from the next slot on: within one, all plans are made alike. 0 forgets it."""
+        """Remember what a cycle used, from the next slot on: within one, all plans are made alike.
+
+        0 where it was more than its limit: the next time it is simulated before it is signed.
+        """
         self._learned.append((_cycle(plan), units))
 
     def turn(self) -> None:
         """Go on to a slot: take in what was learned in the one before."""
         for cycle, units in self._learned:
             self._units[cycle] = max(units, self._units.pop(cycle, 0))
-        for cycle, units in self._learned:
-            if not units:
-                self._units.pop(cycle, None)
+        self._units |= {cycle: 0 for cycle, units in self._learned if not units}
         self._learned.clear()
         while len(self._units) > _REMEMBERED:
             self._units.popitem(last=False)
@@ -153,16 +154,17 @@ class Preparer:
     async def _made(
         self, job: _Job, order: CycleOrder, samples: asyncio.Future[tuple[int, ...] | None]
     ) -> ChainPrepared:
-        """Simulate and sign the transaction: where it is known what it uses, the one beside the other."""
+        """Simulate and sign the transaction, the one beside the other unless it used more than its limit before."""
         plan, link = job.plan, job.link
         trace = Trace(wallet=order.wallet, last_valid_block_height=job.blockhash.last_valid_block_height)
-        units = self._units.get(_cycle(plan), 0)
-        ask_first = self.settings.simulate and not units
+        units = self._units.get(_cycle(plan))
+        ask_first = self.settings.simulate and units == 0
+        units = units + _SPARE_UNITS if units else _UNITS + _UNITS_PER_LEG * len(plan.legs)
         message: MessageV0 | None = None
         trial: asyncio.Task[Simulated | RefusedBySimulation] | None = None
         if self.settings.simulate:
-            if units:
-                order = replace(order, compute_limit=self._limit(plan, units + _SPARE_UNITS))
+            if not ask_first:
+                order = replace(order, compute_limit=self._limit(plan, units))
             message = job.build(order)
             trace = replace(trace, built_ns=link.wall_ns())
             trial = asyncio.create_task(self._trial(job, message, order.min_amount_out, trace))
@@ -171,10 +173,7 @@ class Preparer:
                 told = await trial
                 if isinstance(told, RefusedBySimulation):
                     raise _Refused(told)
-                units = told.units
-            elif units:
-                units += _SPARE_UNITS
-            units = units or _UNITS + _UNITS_PER_LEG * len(plan.legs)
+                units = told.units or units
             least, order = order.min_amount_out, self._priced(plan, order, units, await samples)
             if message is not None and least == order.min_amount_out:
                 message = self._new(job, order, repriced(message, order))
@@ -223,7 +222,6 @@ class Preparer:
             self.learn(plan, simulation.units)
             return Simulated(simulation.amount_out, simulation.units, link.wall_ns())
         if failure.kind == "compute_exceeded":
-            # It may use more than it ever did: what it uses is asked first when it comes again.
             self.learn(plan, 0)
         where = f"leg {failure.leg}: " if failure.leg >= 0 else ""
         trace = replace(trace, simulated_ns=link.wall_ns(), compute_units=simulation.units)
