@@ -20,7 +20,8 @@ from markets.venue import (
     Trace,
     Undecided,
 )
-from pipeline.claims import Claim
+from pipeline.bus import PublishFailed
+from pipeline.claims import Claim, ClaimsUnavailable
 from pipeline.ids import deterministic_id
 from pipeline.messages import ExecutionPlan, ExecutionResult, Fill, Leg, Mode, Protocol
 
@@ -89,6 +90,7 @@ class Bucket:
     lose: list[str] = field(default_factory=list)
     writes: int = 0
     written: Callable[[], object] = lambda: None
+    error: type[BaseException] = ClaimsUnavailable
 
     async def create(self, key: str, value: bytes) -> int | None:
         self._lost("before create")
@@ -117,7 +119,7 @@ class Bucket:
     def _lost(self, where: str) -> None:
         if where in self.lose:
             self.lose.remove(where)
-            raise ConnectionError(f"no answer {where}")
+            raise self.error(f"no answer {where}")
 
 
 @dataclass
@@ -127,11 +129,12 @@ class Stream:
     results: dict[str, ExecutionResult] = field(default_factory=dict)
     published: int = 0
     failing: int = 0
+    error: type[BaseException] = PublishFailed
 
     async def publish(self, result: ExecutionResult) -> None:
         if self.failing:
             self.failing -= 1
-            raise ConnectionError("not stored")
+            raise self.error("not stored")
         self.published += 1
         self.results.setdefault(result.id, result)
 

@@ -17,14 +17,18 @@ goes on beside the claim. Between the gate and the submission nothing is awaited
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from markets.venue import NeverBegun, Prepared, Trace, Undecided, Venue, tried_out
-from pipeline.bus import Reject, Retry
+from pipeline.bus import PublishFailed, ReadFailed, Reject, Retry
+from pipeline.bus.errors import growing_delay_s
 from pipeline.claims import Claim as Held
+from pipeline.claims import ClaimsUnavailable
 from pipeline.crashpoint import crashpoint
 from pipeline.messages import (
     ExecutionPlan,
@@ -47,6 +51,10 @@ from workers.executor.result import (
 )
 
 _SETTLE_TRIES = 5
+_AGAIN_S, _AGAIN_MAX_S = 0.1, 5.0
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Claims(Protocol):
@@ -82,7 +90,7 @@ class Execution:
     def __init__(self, venue: Venue, ports: Ports, *, producer: str, owner: str) -> None:
         """`owner` names this process, and no other that ever ran."""
         self._venue = venue
-        self._ports = ports
+        self._ports = patient(ports)
         self._producer = producer
         self._owner = owner
         # What was made for a plan that is not settled: it comes again, and must not become a second transaction.
@@ -155,7 +163,8 @@ class Execution:
             if result is None:
                 if plan.id in self._submitted:
                     # Submitted here, and its outcome was lost to an error: only the venue knows.
-                    await self._recover(plan, claimed, revision, stamps)
+                    if not await self._recover(plan, claimed, revision, stamps):
+                        await self._taken(plan)  # settled by another one, which may not have come to publish it
                     return
                 tried = await tried_out(ready)
                 if isinstance(tried, Prepared):
@@ -199,8 +208,9 @@ class Execution:
             reason = f"{verdict.reason}: {verdict.detail}"
             return self._ended(plan, RefusedByGate(self._venue.slot, reason, ready.trace), stamps)
         crashpoint("gated")
-        landing = self._venue.submit(plan, ready)
+        # First: should submitting fail half-way, the venue is asked what became of it.
         self._submitted.add(plan.id)
+        landing = self._venue.submit(plan, ready)
         crashpoint("submitted")
         self._tell_submitted(plan, ready.trace)
         return self._landed(plan, landing, stamps)
@@ -307,6 +317,46 @@ class Execution:
         self._prepared.pop(plan.id, None)
         self._unsettled.pop(plan.id, None)
         self._submitted.discard(plan.id)
+
+
+class _PatientClaims:
+    """Claims that are asked again until the server answers."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+
+    async def create(self, key: str, value: bytes) -> int | None:
+        return await _answered(partial(self._claims.create, key, value))
+
+    async def get(self, key: str) -> Held | None:
+        return await _answered(partial(self._claims.get, key))
+
+    async def update(self, key: str, value: bytes, revision: int) -> int | None:
+        return await _answered(partial(self._claims.update, key, value, revision))
+
+
+def patient(ports: Ports) -> Ports:
+    """Return ports that wait for the server; every one of these calls may be made twice."""
+    return replace(
+        ports,
+        claims=_PatientClaims(ports.claims),
+        publish=lambda result: _answered(partial(ports.publish, result)),
+        stored=lambda result, settled_ns: _answered(partial(ports.stored, result, settled_ns)),
+    )
+
+
+async def _answered(call: Callable[[], Awaitable[T]]) -> T:
+    failures = 0
+    while True:
+        try:
+            return await call()
+        except (ClaimsUnavailable, PublishFailed, ReadFailed) as error:
+            if isinstance(error, PublishFailed) and error.code:
+                raise  # the server has answered, and no repetition mends it
+            if not failures:
+                log.warning("a plan waits for the server: %s", error.what)
+            await asyncio.sleep(growing_delay_s(failures, _AGAIN_S, _AGAIN_MAX_S))
+            failures += 1
 
 
 def check_plan(plan: ExecutionPlan, venue: Venue) -> None:
