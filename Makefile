@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# The tests start hundreds of processes: their modules are compiled once, also where the environment says otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-thorough lint build schemas clean miri
 
 # The stamp makes the second `make` start at once; it is remade when a source of the native core or a dependency changes.

@@ -39,8 +39,18 @@ ALONE = frozenset(
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one test more at a time than there are processors: tests wait for processes and sockets much of their time."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests of these files; against a given server, run the tests that use it and leave the others out."""
+    """Mark the tests of these files; long tests first, so that none is left at the end.
+
+    Against a given server, run the tests that use it and leave the others out.
+    """
+    items.sort(key=lambda item: "slow" not in item.keywords)
     root = Path(__file__).parent
     for item in items:
         if item.path.relative_to(root).as_posix() in ALONE:
