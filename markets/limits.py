@@ -37,6 +37,11 @@ class TokenBucket:
         self._full_ns = max(self._full_ns, self._clock()) + n * self._token_ns
         return True
 
+    @property
+    def roomy(self) -> bool:
+        """Tell whether more than half of the burst is left: what can wait takes its tokens from that half alone."""
+        return self.burst > 1 and self.wait_s(self.burst // 2 + 1) == 0
+
     def wait_s(self, n: int = 1) -> float:
         """Return how long it takes until there are `n` tokens, if nobody takes any: 0 when they are there."""
         if not 1 <= n <= self.burst:

@@ -15,7 +15,7 @@ from pipeline.config import Config
 from pipeline.errors import UsageFailure
 from pipeline.sections.base import is_loopback
 
-__all__ = ["EXECUTOR", "LIVE_FLAG", "MAINNET", "check_live", "expected_chain"]
+__all__ = ["EXECUTOR", "LIVE_FLAG", "MAINNET", "check_live", "expected_chain", "required_chain"]
 
 EXECUTOR = "executor"
 LIVE_FLAG = "--live"
@@ -77,6 +77,11 @@ def check_live(config: Config, *, live: bool, workers: Sequence[str] = ()) -> No
             f"live mode runs without the worker {invented[0]}, which simulates",
             f"leave {' and '.join(invented)} out of supervisor.workers",
         )
+
+
+def required_chain(config: Config) -> str:
+    """Return the genesis hash that every endpoint has to serve; empty where that is not live mode's business."""
+    return expected_chain(config) if config.executor.mode == "live" else ""
 
 
 def expected_chain(config: Config) -> str:

@@ -78,6 +78,8 @@ def test_nonsense_is_malformed(name: str, answer: Any, value: Any) -> None:
 def test_what_is_sound_is_read() -> None:
     read = readers()
     assert read["samples"]([{"slot": 1, "prioritizationFee": 9}]) == (9,)
+    # Anybody can offer such a price for no units at all: a node that tells of it is no bad node.
+    assert read["samples"]([{"slot": 1, "prioritizationFee": 2**64 - 1}]) == (2**64 - 1,)
     told = IN_CONTEXT | {"value": {"blockhash": "1" * 32, "lastValidBlockHeight": 157}}
     assert read["blockhash"](told) == ("1" * 32, 157, 7)
     statuses = read["statuses"](IN_CONTEXT | {"value": [{"confirmationStatus": "confirmed", "slot": 5}]})
@@ -131,6 +133,7 @@ def test_only_what_came_from_others_counts() -> None:
         ("simulate", {"err": None, "logs": "x"}),
         ("blockhash", {"blockhash": "1" * 32, "lastValidBlockHeight": 149}),
         ("blockhash", {"blockhash": "0" * 32, "lastValidBlockHeight": 500}),
+        ("blockhash", {"blockhash": "1" * 44, "lastValidBlockHeight": 500}),
         ("statuses", []),
         ("statuses", [{"slot": 1}]),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from markets.costs import Costs
+from markets.limits import TokenBucket
 from markets.solana.landing.prepare import repriced
 from markets.solana.transactions.cycle import CycleOrder, build_cycle
 from markets.solana.transactions.tips import TIP_ACCOUNTS, tip_account
@@ -143,6 +145,22 @@ async def test_a_pool_that_is_not_known_and_a_wallet_that_cannot_pay(stage: Land
         rich = await stage.refused(venue, stage.plan(cheap, dear, 2, amount=700 * 10**9))
         assert isinstance(rich, RefusedByWallet)
         assert rich.reason.startswith("tokens_short")
+
+
+async def test_without_rate_a_bundle_is_refused_and_not_sent_by_rpc(stage: LandingStage) -> None:
+    async with stage.linked(TokenBucket(0.001, 4, time.monotonic_ns)) as venue:
+        cheap, dear = await stage.gap()
+        assert venue._link is not None
+        assert venue._link.engine is not None
+        for _ in range(5):
+            await venue._link.engine.states(["b" * 64])  # leaves half of the rate to what is sent
+        _, landing = await stage.submitted(venue, stage.plan(cheap, dear, 1))
+        assert isinstance(await venue.prepare(stage.plan(cheap, dear, 2)), Prepared)
+        refusal = await stage.refused(venue, stage.plan(cheap, dear, 3))
+        assert isinstance(refusal, RefusedByWallet)
+        assert "rate" in refusal.reason
+        assert stage.nodes[0].calls["sendTransaction"] == 0
+        landing.cancel()
 
 
 async def test_without_a_chain_nothing_is_made(stage: LandingStage) -> None:

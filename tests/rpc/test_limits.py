@@ -11,6 +11,15 @@ from markets.limits import BreakerState, CircuitBreaker, TokenBucket
 from .clock import NS_PER_S, FakeClock
 
 
+def test_what_can_wait_leaves_half_of_the_burst():
+    clock = FakeClock()
+    bucket, single = TokenBucket(1.0, 4, clock), TokenBucket(1.0, 1, clock)
+    taken = 0
+    while bucket.roomy and bucket.take():
+        taken += 1
+    assert (taken, bucket.take(2), bucket.take(), single.roomy) == (2, True, False, False)
+
+
 def test_a_bucket_gives_its_burst_then_its_rate():
     clock = FakeClock()
     bucket = TokenBucket(2.0, 3, clock)

@@ -221,6 +221,16 @@ async def test_a_node_of_another_chain_is_left_out():
         assert await pool.get_slot() == 100
 
 
+def test_the_chain_that_is_meant_is_not_outvoted():
+    pool = RpcPool([endpoint("http://one:1"), endpoint("http://two:2")], PoolSettings(chain="meant"))
+    pool.endpoints[0].chain = "another"
+    pool._agree_on_chain()
+    assert (pool.chain, [one.other_chain for one in pool.endpoints]) == ("meant", [True, False])
+    pool.endpoints[1].chain = "meant"
+    pool._agree_on_chain()
+    assert (pool.chain, [one.other_chain for one in pool.endpoints]) == ("meant", [True, False])
+
+
 async def test_a_slot_from_the_future_is_not_believed():
     lie = result({"context": {"slot": 10**9}, "value": [None]})
     async with server(saying(lie)) as url, nodes(small_chain(), GOOD()) as (_, urls), rpc([*urls, url]) as pool:
@@ -392,6 +402,7 @@ def test_endpoints_of_one_host_are_told_apart():
         (None, None),
         ("5", 5.0),
         (" 7 ", 7.0),
+        ("²", None),
         ("Sat, 01 Jan 2026 00:00:10 GMT", 10.0),
         ("Fri, 31 Dec 2025 00:00:00 GMT", 0.0),
         ("soon", None),

@@ -10,6 +10,7 @@ from markets.solana.rpc.settings import PoolSettings
 from pipeline import run_files
 from pipeline.config import Config
 from pipeline.errors import UsageFailure
+from pipeline.live import required_chain
 
 
 class Endpoints:
@@ -49,5 +50,6 @@ class Endpoints:
             attempts=max(section.attempts, 6),
             commitment="finalized",
             max_lag_slots=section.max_lag_slots,
+            chain=required_chain(self._config),
         )
         return RpcPool(endpoints, settings, counted=counted)

@@ -25,6 +25,7 @@ from pipeline import run_files
 from pipeline.config import Config
 from pipeline.context import WorkerContext
 from pipeline.errors import UsageFailure
+from pipeline.live import required_chain
 from pipeline.messages import Mode
 from pipeline.permit import Allowed
 from workers.executor.live import confirm_live
@@ -219,6 +220,7 @@ def _link(context: WorkerContext, venue: ChainVenue, place: Place, warn: Warning
         breaker_open_s=section.breaker_open_s,
         breaker_open_max_s=section.breaker_open_max_s,
         commitment="processed",
+        chain=required_chain(context.config),
     )
 
     def counted(failed: bool) -> None:

@@ -13,8 +13,10 @@ from pipeline.errors import UsageFailure
 from pipeline.sections.rpc import RpcSection
 
 
-def open_rpc(section: RpcSection, counted: Callable[[bool], None] | None = None) -> RpcPool:
+def open_rpc(section: RpcSection, counted: Callable[[bool], None] | None = None, *, chain: str = "") -> RpcPool:
     """Return the client for the configured endpoints; use it as an async context manager.
+
+    `chain` is the genesis hash of the chain that is meant; empty: the one that most endpoints serve.
 
     Raises:
         UsageFailure: if none is configured, or one is no address. It does not say which: addresses hold keys.
@@ -38,6 +40,7 @@ def open_rpc(section: RpcSection, counted: Callable[[bool], None] | None = None)
         breaker_open_s=section.breaker_open_s,
         breaker_open_max_s=section.breaker_open_max_s,
         commitment=section.commitment,
+        chain=chain,
     )
     return RpcPool(endpoints, settings, counted=counted)
 

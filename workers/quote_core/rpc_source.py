@@ -23,6 +23,7 @@ from pipeline._core import Pool, PoolRefused, quote_grids
 from pipeline.bus import Stored
 from pipeline.bus.errors import PublishFailed
 from pipeline.context import WorkerContext
+from pipeline.live import required_chain
 from pipeline.messages import Message, OraclePrice, Protocol
 from pipeline.tasks import end_tasks
 from workers.quote_core.discovering import finder_of
@@ -65,7 +66,8 @@ class RpcSource:
         self.context.health.collectors.append(collect)
         prices = await self.context.bus.watch("market_data.oracle.>", self._on_price)
         try:
-            async with open_rpc(self.context.config.rpc, self._counted) as self.rpc:
+            config = self.context.config
+            async with open_rpc(config.rpc, self._counted, chain=required_chain(config)) as self.rpc:
                 keeping = asyncio.create_task(self.rpc.keep(self.context.config.rpc.look_s), name="endpoints")
                 try:
                     while True:

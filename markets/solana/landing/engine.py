@@ -99,7 +99,8 @@ class BlockEngine:
         found: dict[str, BundleState] = {}
         slot = 0
         for start in range(0, len(bundles), MAX_STATUSES):
-            if self._bucket is not None and not self._bucket.take():
+            # Sending comes first: asking leaves half of the burst to it.
+            if self._bucket is not None and not (self._bucket.roomy and self._bucket.take()):
                 break
             body = _request("getInflightBundleStatuses", [list(bundles[start : start + MAX_STATUSES])])
             answer = await self.lines.post(body, timeout_s=self.settings.timeout_s)

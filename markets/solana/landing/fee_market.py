@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from solders.pubkey import Pubkey
+
 from markets.limits import Clock
 from markets.solana.landing.blockhashes import LIFETIME, Blockhash, BlockhashBook
 from markets.solana.landing.engine import BlockEngine
@@ -133,6 +135,10 @@ def _blockhash(result: Any) -> tuple[str, int, int]:
     found, height = value.get("blockhash"), value.get("lastValidBlockHeight")
     if not isinstance(found, str) or not is_address(found) or type(height) is not int or height < LIFETIME:
         raise Malformed("it holds no blockhash that can be")
+    try:
+        Pubkey.from_string(found)
+    except ValueError:
+        raise Malformed("it holds a blockhash that is not 32 bytes") from None
     return found, height, slot
 
 
@@ -142,7 +148,8 @@ def _samples(result: Any) -> tuple[int, ...]:
     found: list[int] = []
     for one in result:
         fee = one.get("prioritizationFee") if isinstance(one, dict) else None
-        if type(fee) is not int or not 0 <= fee < 1 << 63:
+        # Whoever asks for no units may offer any price that 64 bits hold.
+        if type(fee) is not int or not 0 <= fee < 1 << 64:
             raise Malformed("it holds no fees")
         found.append(fee)
     return tuple(found)

@@ -233,6 +233,9 @@ class Preparer:
         """Take the connections that the transaction will be written to."""
         raw, signature = bytes(transaction), str(transaction.signatures[0])
         by_bundle = link.engine is not None and self.settings.route != "rpc" and link.engine.may_send()
+        if self.settings.route == "bundle" and link.engine is not None and not by_bundle:
+            # By RPC everybody would see it, and a failure would cost its fee.
+            raise _Refused(RefusedByWallet(self.market.slot, "no bundle was made: the block engine's rate is used up"))
         by_rpc = self.settings.route != "bundle" or not by_bundle
         bundle = bundle_id([signature]) if by_bundle else ""
         bundle_line = await link.engine.take() if by_bundle and link.engine is not None else None

@@ -59,8 +59,8 @@ class RpcPool:
         ]
         self.slots = SlotBoard(max_lag=chosen.max_lag_slots, fresh_s=chosen.slot_fresh_s, clock=clock)
         self.figures = PoolFigures()
-        self.chain = ""
-        """Genesis hash of the chain that most endpoints serve; empty while none has told it."""
+        self.chain = chosen.chain
+        """Genesis hash of the chain that is meant, or that most endpoints serve; empty while none has told it."""
         self._counted = counted
         self._draw = draw or random.Random()
         self._turns = Turns(self._pick, self._wait_s)
@@ -320,11 +320,11 @@ class RpcPool:
             return  # noted where it happened
 
     def _agree_on_chain(self) -> None:
-        """Settle on the chain that most endpoints serve, the first of them where it is a draw."""
+        """Settle on the chain that is meant; where none is, on that of most endpoints, in a draw on the first's."""
         told = [endpoint.chain for endpoint in self.endpoints if endpoint.chain is not None]
         if not told:
             return
-        self.chain = max(told, key=lambda chain: (told.count(chain), -told.index(chain)))
+        self.chain = self.settings.chain or max(told, key=lambda chain: (told.count(chain), -told.index(chain)))
         for endpoint in self.endpoints:
             endpoint.other_chain = endpoint.chain is not None and endpoint.chain != self.chain
             if endpoint.other_chain:

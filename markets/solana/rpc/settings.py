@@ -38,6 +38,8 @@ class PoolSettings:
     breaker_open_s: float = 1.0
     breaker_open_max_s: float = 30.0
     commitment: str = "processed"
+    chain: str = ""
+    """Genesis hash of the chain that is meant; empty: the one that most endpoints serve."""
 
 
 @dataclass(slots=True)

@@ -71,8 +71,9 @@ def retry_after_s(header: str | None, now: datetime | None = None) -> float | No
     """Return the seconds of a Retry-After header, given as such or as a date; None where there is none to be read."""
     if header is None:
         return None
-    if header.strip().isdigit():
-        return float(min(int(header.strip()[:9]), 86_400))
+    told = header.strip()
+    if told.isascii() and told.isdigit():  # other scripts have digits too, which no number is made of
+        return float(min(int(told[:9]), 86_400))
     try:
         at = parsedate_to_datetime(header)
     except ValueError:
