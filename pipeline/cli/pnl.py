@@ -152,6 +152,7 @@ def report_json(found: Report, trades: list[Trade], by: By | None) -> dict[str, 
         "causes": causes(trades),
         "statuses": found.statuses,
         "proofs": dict(sorted(Counter(str(trade.row["proof"]) for trade in trades).items())),
+        "modes": dict(sorted(Counter(str(trade.row["mode"]) for trade in trades).items())),
         "positions": found.positions,
     }
     if by is not None:
@@ -252,7 +253,10 @@ def _print(document: dict[str, Any], names: Mapping[str, tuple[str, int]]) -> No
     columns = ("token", "cause", "trades", "difference")
     print_table("Realised less expected, by cause", columns, differing, right=columns[2:])
     print_line("")
-    print_table("Outcomes", ("status", "executions"), list(document["statuses"].items()), right=("executions",))
+    print_table("Outcomes", ("status", "bookings"), list(document["statuses"].items()), right=("bookings",))
+    if len(document["modes"]) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in document["modes"].items())
+        print_line(f"of several modes, which are summed here ({told}): give each auditor.database_url of its own")
     if set(document["proofs"]) - {"none"}:
         told = ", ".join(f"{name} {count}" for name, count in document["proofs"].items())
         print_line(f"on the final chain's word: {told}")

@@ -88,6 +88,7 @@ class Unchecked:
     result_id: str
     plan_id: str
     opportunity_id: str
+    created_ns: int
     plan_known: bool
 
 
@@ -209,14 +210,18 @@ class Ledger(ChainBooks):
     def unchecked(self, *, booked_before_ns: int, limit: int = 1000) -> list[Unchecked]:
         """Return results booked before then of which nobody has yet noted that their plan is known, or is missing."""
         query = (
-            select(Execution.id, Execution.plan_id, Execution.opportunity_id, Plan.id.label("known"))
+            select(
+                Execution.id, Execution.plan_id, Execution.opportunity_id, Execution.created_ns, Plan.id.label("known")
+            )
             .outerjoin(Plan, Plan.id == Execution.plan_id)
             .where(~Execution.plan_checked, Execution.booked_ns < booked_before_ns)
             .limit(limit)
         )
         with self._engine.begin() as connection:
             rows = connection.execute(query).all()
-        return [Unchecked(row.id, row.plan_id, row.opportunity_id, row.known is not None) for row in rows]
+        return [
+            Unchecked(row.id, row.plan_id, row.opportunity_id, row.created_ns, row.known is not None) for row in rows
+        ]
 
     def mark_checked(self, result_ids: list[str]) -> None:
         """Note that these need not be looked at again."""
@@ -237,15 +242,22 @@ class Ledger(ChainBooks):
         return found
 
 
-def older_than(url: str, sequence: int) -> int:
-    """Return how many booked results stand before a sequence of EXECUTED, in books of any layout."""
+def older_than(url: str, sequence: int, created_ns: int = 0) -> int:
+    """Return how many booked results the stream EXECUTED cannot hold any more, in books of any layout.
+
+    They stand before its first sequence, or were booked before it was created: then they are of another one.
+    """
     engine = open_engine(url)
     try:
         if "executions" not in inspect(engine).get_table_names():
             return 0
-        query = text("SELECT count(*) FROM executions WHERE sequence < :sequence AND status <> :correction")
+        columns = {column["name"] for column in inspect(engine).get_columns("executions")}
+        gone = "sequence < :sequence" + (" OR booked_ns < :created_ns" if "booked_ns" in columns else "")
+        query = text(f"SELECT count(*) FROM executions WHERE ({gone}) AND status <> :correction")
+        given = {"sequence": sequence, "correction": CORRECTION}
+        given |= {"created_ns": created_ns} if "booked_ns" in columns else {}
         with engine.begin() as connection:
-            return int(connection.scalar(query, {"sequence": sequence, "correction": CORRECTION}) or 0)
+            return int(connection.scalar(query, given) or 0)
     finally:
         engine.dispose()
 

@@ -294,9 +294,9 @@ class ChainBooks:
             return plans_of(connection, list(signatures))
 
     def first_submission_slot(self) -> int | None:
-        """Return the first slot in which something was submitted, or None."""
+        """Return the first slot in which something was submitted to a live chain, or None."""
         with self._engine.begin() as connection:
-            return connection.scalar(select(func.min(Submission.slot)))
+            return connection.scalar(select(func.min(Submission.slot)).where(Submission.mode == "LIVE"))
 
     def notices(self, limit: int = 100) -> list[dict[str, Any]]:
         """Return what a person should know and nobody has been told yet, oldest first."""

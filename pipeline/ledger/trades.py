@@ -24,7 +24,6 @@ _SUMMED = (
 )
 _UNTOUCHED = {
     "DROPPED": "competitor",
-    "REVERTED": "reverted",
     "EXPIRED": "expired",
     "REFUSED_BY_GATE": "gate",
     "REFUSED_BY_SIMULATION": "simulation",
@@ -82,7 +81,9 @@ class Trade:
         row, figures = self.row, self.figures
         difference = figures["net_profit"] - row["expected_profit"]
         if figures["filled"] <= 0:
-            taken_back = row["status"] in ("FILLED", "REVERTED") and not self.landed
+            if self.landed:
+                return {"reverted": difference}
+            taken_back = row["status"] in ("FILLED", "REVERTED")
             return {"fork" if taken_back else _UNTOUCHED.get(row["status"], "unknown"): difference}
         if row.get("plan_cost") is None:
             return {"unknown": difference}

@@ -256,7 +256,7 @@ class ChainStage:
             created_ns=wall_ns(),
             producer="executor",
             plan_id=plan.id,
-            mode=Mode.LOCALNET,
+            mode=Mode[self.config.executor.mode.upper()],
             signature=signature,
             wallet=WALLETS[wallet],
             last_valid_block_height=self.world.chain.block_height + 60,

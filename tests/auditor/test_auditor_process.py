@@ -16,6 +16,7 @@ from trading_stage import Stage, eventually, everything
 
 from pipeline.bus import Bus
 from pipeline.cli.pnl import COLUMNS
+from pipeline.clock import wall_ns
 from pipeline.ledger import open_report
 from pipeline.messages import Anomaly, DeadLetter, ExecutionResult, ExecutionStatus, PnlSnapshot
 
@@ -175,7 +176,7 @@ async def test_what_is_wrong_is_said(stage: Stage, bus: Bus, url: str) -> None:
     live = stage.start("auditor")
     await bus.publish(a_plan(1))
     await bus.publish(a_result(1))
-    await bus.publish(a_result(2))  # no plan
+    await bus.publish(a_result(2, created_ns=wall_ns()))  # no plan
     await bus.publish(a_plan(3))
     await bus.publish(a_result(3, gross=-10_000))  # a fill that lost more than its costs
     await bus.publish(a_plan(4))

@@ -14,6 +14,8 @@ from markets.solana.rpc.endpoint import offline_endpoint
 from markets.tokens import SOL_MINT, USDC_MINT, load_registry
 from pipeline.ledger import Ledger, PlanEntry, Span, open_report
 from pipeline.messages import PnlSnapshot
+from workers.auditor.chain import ChainDesk
+from workers.auditor.chain_reader import Reader
 from workers.auditor.endpoints import Endpoints
 from workers.auditor.walk import Entry, Read
 
@@ -217,3 +219,15 @@ async def test_what_a_correction_changed_is_published(stage: ChainStage) -> None
     await stage.audit()
     told = {one.id: one for one in stage.bus.published if isinstance(one, PnlSnapshot)}
     assert [one.net_profit for one in told.values()] == [result.net_profit, 0]
+
+
+async def test_of_a_wallet_that_is_not_followed_nothing_is_taken_back(stage: ChainStage) -> None:
+    """Its history is not read, so its absence there says nothing."""
+    stage.chain_desk = ChainDesk(stage.context, stage.desk, stage.ledger, WALLETS[1:])
+    stage.reader = Reader(stage.rpc, WALLETS[1:], Endpoints(stage.config).instance)
+    await stage.audit()
+    plan, _ = executed(stage)
+    stage.advance(80)
+    told = await stage.audit()
+    assert (told[SOL_MINT].pending, told[SOL_MINT].difference, stage.anomalies()) == (1, 0, [])
+    assert stage.ledger.totals().totals[SOL_MINT]["net_profit"] == profit_of(plan)

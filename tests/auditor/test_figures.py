@@ -74,6 +74,16 @@ def test_what_was_not_filled_has_one_cause(status: ExecutionStatus) -> None:
     assert (amount == -4_500) == (status != ExecutionStatus.REVERTED)
 
 
+@pytest.mark.parametrize("status", [ExecutionStatus.DROPPED, ExecutionStatus.FILLED])
+def test_what_landed_and_failed_was_reverted_whatever_it_was_booked_as(status: ExecutionStatus) -> None:
+    case = a_case(status=status)
+    found = correct(case, Outcome(True, base_fee=5_000, priority_fee=100), value_of, signature="s", clock_ns=0)
+    assert found is not None
+    names = {"plan_amount_in": 0, "plan_expected_amount_out": 0, "plan_tip": 0, "plan_cost": 0, "legs": "[]"}
+    [trade] = trades_of([case.execution | names, found.row | names], {})
+    assert set(trade.causes()) == {"reverted"}
+
+
 def test_without_its_plan_a_difference_is_unknown() -> None:
     assert set(a_trade(planned=False, gross=9_000).causes()) == {"unknown"}
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cli.pnl import exact, timestamp
 from pipeline.ledger import Value
-from pipeline.messages import ExecutionResult, ExecutionStatus
+from pipeline.messages import ExecutionResult, ExecutionStatus, Mode
 from workers.auditor.findings import anomaly, examine
 from workers.auditor.valuation import value_of
 
@@ -44,6 +46,27 @@ def test_losses() -> None:
 )
 def test_what_does_not_add_up(changes: dict) -> None:
     assert "inconsistent_result" in rules(a_result(1, gross=6_000).replace(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"signature": "s", "wallet": "w", "last_valid_block_height": 9}, False),
+        ({}, True),
+        ({"signature": "s", "wallet": "w"}, True),
+    ],
+)
+def test_what_no_chain_can_ever_bear_out(changes: dict[str, Any], wrong: bool) -> None:
+    """A fill on a chain without its transaction, or with one of which nobody can say when it is too late."""
+    result = a_result(1, gross=6_000, mode=Mode.LOCALNET, **changes)
+    assert rules(result) == (["inconsistent_result"] if wrong else [])
+
+
+def test_a_wallet_that_nobody_follows() -> None:
+    result = a_result(1, gross=6_000, mode=Mode.LIVE, signature="s", wallet="w", last_valid_block_height=9)
+    assert [found.rule for found in examine(result, frozenset({"v"}))] == ["wallet_not_followed"]
+    assert examine(result, frozenset({"v", "w"})) == []
+    assert examine(a_result(1, gross=6_000), frozenset({"v"})) == []
 
 
 def test_a_tip_on_a_revert() -> None:

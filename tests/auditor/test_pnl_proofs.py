@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.cli import pnl
 from pipeline.ledger import Entry, Ledger, PlanEntry, Span, open_report
+from pipeline.messages import Mode
 from workers.auditor.valuation import value_of
 
 from .results import a_plan, a_result
@@ -61,3 +62,17 @@ def test_a_ratio_of_too_few_trades_is_not_shown(
     pnl._print(document, names)
     whole = capsys.readouterr().out.split(f"Sharpe, Sortino per trade ({count})")[1].splitlines()[0]
     assert f"{said}, {said}" in whole
+
+
+def test_play_money_among_the_sums_is_told(ledger: Ledger, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, mode in ((1, Mode.LOCALNET), (2, Mode.LOCALNET), (3, Mode.LIVE)):
+        result = a_result(number, mode=mode, signature=f"s{number}")
+        ledger.book([Entry(number, result)], Span("t", number - 1, number), value_of)
+        reader = open_report(url)
+        try:
+            document: dict[str, Any] = pnl.report_json(reader.report(), reader.all_trades(), None)
+            pnl._print(document, reader.tokens())
+        finally:
+            reader.close()
+        assert ("several modes" in capsys.readouterr().out) is (mode == Mode.LIVE)
+    assert document["modes"] == {"LIVE": 1, "LOCALNET": 2}

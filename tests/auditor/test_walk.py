@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markets.solana.transactions.effects import Account, Effect, Payment, Step
-from markets.solana.venues.shape import SYSTEM_PROGRAM, TOKEN_PROGRAM
+from markets.solana.transactions.effects import Account, Effect, Payment, Step, Transfer
+from markets.solana.venues.shape import SYSTEM_PROGRAM, TOKEN_PROGRAM, TOKEN_PROGRAMS
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.ledger import AccountState, Movement, PlanLink
 from workers.auditor.explain import LOOKUP_TABLE_PROGRAM, explain
@@ -164,3 +165,20 @@ def test_tokens_that_nothing_moved_are_unexplained() -> None:
     burnt = an_effect({"w": {"w": ("", 9_000, 4_000, 0, 0), "t": (USDC_MINT, 5, 5, 90, 40)}}, programs=(TOKEN_PROGRAM,))
     walked = explain(burnt, 0, OURS, None)
     assert (walked.kind, walked.movements[USDC_MINT]) == ("unexplained", Movement(unexplained=-50))
+
+
+def test_the_fee_of_a_token_between_our_own_wallets_is_upkeep() -> None:
+    """Token-2022 keeps a part back: it went nowhere that an owner sends things to, and it is explained."""
+    accounts = {
+        "w": {"w": ("", 10_000, 5_000, 0, 0), "a": ("M", 2, 2, 100, 0)},
+        "v": {"b": ("M", 2, 2, 0, 97)},
+    }
+    effect = replace(
+        an_effect(accounts, programs=(TOKEN_PROGRAMS[1],)),
+        transfers=(Transfer(0, "a", "b", "w", "v", "M", 100, 3),),
+    )
+    found = explain(effect, 0, OURS, None)
+    assert (found.kind, dict(found.movements)) == (
+        "upkeep",
+        {SOL_MINT: Movement(upkeep=-5_000), "M": Movement(upkeep=-3)},
+    )

@@ -86,6 +86,7 @@ class ChainDesk:
         self._desk = desk
         self._ledger = ledger
         self._wallets = wallets
+        desk.wallets = frozenset(wallets)
         self._settings = context.config.auditor
         self._offline = context.config.executor.mode == "localnet"
         self._first_seen: dict[str, float] = {}

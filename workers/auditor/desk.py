@@ -25,6 +25,7 @@ from pipeline.messages import (
     Message,
     Severity,
 )
+from pipeline.streams import STREAMS
 from workers.auditor.findings import PLAN_EXECUTED_TWICE, RESULT_WITHOUT_PLAN, Finding, anomaly, examine, noticed
 from workers.auditor.follow import Item
 from workers.auditor.snapshot import snapshots
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Bookable = TypeVar("Bookable", bound=Message)
 PLANS = (ExecutionPlan,)
+_PLANNED = next(spec for spec in STREAMS if spec.name == "PLANNED")
+_SLACK_S = 600
+"""A plan is so much older than its result at most, s."""
 EXECUTIONS = (ExecutionResult, ExecutionSubmitted)
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.CRITICAL: logging.ERROR}
 
@@ -51,6 +55,8 @@ class Desk:
         self._producer = producer
         self._wall_ns = wall_ns
         self._quiet = quiet
+        self.wallets: frozenset[str] = frozenset()
+        """Whose histories are read; none where no chain is."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="books")
 
     async def close(self) -> None:
@@ -92,11 +98,12 @@ class Desk:
         self._count(items, started)
 
     async def check_plans(self, grace_ns: int) -> None:
-        """Report results that no plan turned up for."""
-        before = self._wall_ns() - grace_ns
+        """Report results that no plan turned up for; one so old that its plan may have left PLANNED says nothing."""
+        now_ns = self._wall_ns()
+        before, kept_since = now_ns - grace_ns, now_ns - (_PLANNED.max_age_s - _SLACK_S) * 1_000_000_000
         results = await self.do(lambda: self._ledger.unchecked(booked_before_ns=before))
         for found in results:
-            if not found.plan_known:
+            if not found.plan_known and found.created_ns > kept_since:
                 detail = f"no plan {found.plan_id} stands in PLANNED"
                 finding = Finding(RESULT_WITHOUT_PLAN, Severity.CRITICAL, 0.0, 1.0, detail)
                 await self._report([finding], found.result_id, found.opportunity_id)
@@ -149,7 +156,7 @@ class Desk:
             return
         by_plan = await self.do(lambda: self._ledger.results_of({result.plan_id for result in results}))
         for result in results:
-            found = examine(result)
+            found = examine(result, self.wallets)
             ids = by_plan.setdefault(result.plan_id, set())
             ids.add(result.id)
             if len(ids) > 1:

@@ -90,9 +90,12 @@ def _by_hand(effect: Effect, wallets: Collection[str], gained: dict[str, int]) -
             moved[SOL_MINT] = moved.get(SOL_MINT, 0) + amount
         else:
             costs += amount  # rent of an account that another one owns
+    kept: dict[str, int] = {}  # by the mint's program, of what went between our own accounts
     for transfer in effect.transfers:
         from_us, to_us = transfer.source in own, transfer.destination in own
-        if from_us != to_us and transfer.mint:
+        if from_us and to_us and transfer.mint:
+            kept[transfer.mint] = kept.get(transfer.mint, 0) + (transfer.fee or 0)
+        elif from_us != to_us and transfer.mint:
             amount = -transfer.amount if from_us else transfer.amount - (transfer.fee or 0)
             moved[transfer.mint] = moved.get(transfer.mint, 0) + amount
     # A lookup table gives its rent back when it is closed; no instruction names the amount.
@@ -101,7 +104,7 @@ def _by_hand(effect: Effect, wallets: Collection[str], gained: dict[str, int]) -
     for token in gained.keys() | moved.keys():
         crossed = moved.get(token, 0)
         rest = gained.get(token, 0) - crossed
-        upkeep = 0
+        upkeep = -kept.get(token, 0)
         if token == SOL_MINT:
             upkeep = rest if returned and rest > costs else costs
         movements[token] = Movement(moved=crossed, upkeep=upkeep, unexplained=rest - upkeep)

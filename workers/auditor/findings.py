@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.ids import deterministic_id
 from pipeline.ledger.chain import CHAIN_CHANGED, RECONCILIATION_DIFFERENCE, UNEXPLAINED_TRANSACTION
 from pipeline.ledger.corrections import BOOKED_OTHERWISE, TRANSACTION_LANDED_AFTER_ALL, TRANSACTION_VANISHED
-from pipeline.messages import Anomaly, ExecutionResult, ExecutionStatus, Severity
+from pipeline.messages import Anomaly, ExecutionResult, ExecutionStatus, Mode, Severity
 
 __all__ = [
     "BOOKED_OTHERWISE",
@@ -31,6 +31,7 @@ LOSS_ON_A_FILL = "loss_on_a_fill"
 INCONSISTENT_RESULT = "inconsistent_result"
 RESULT_WITHOUT_PLAN = "result_without_plan"
 PLAN_EXECUTED_TWICE = "plan_executed_twice"
+WALLET_NOT_FOLLOWED = "wallet_not_followed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,11 @@ class Finding:
     detail: str
 
 
-def examine(result: ExecutionResult) -> list[Finding]:
-    """Return what a result says that cannot be right, or should not have happened."""
+def examine(result: ExecutionResult, followed: Collection[str] = ()) -> list[Finding]:
+    """Return what a result says that cannot be right, or should not have happened.
+
+    `followed` are the wallets whose histories are read; none where no chain is.
+    """
     found: list[Finding] = []
     gross = result.amount_out - result.amount_in
     net = gross - result.cost
@@ -58,6 +62,9 @@ def examine(result: ExecutionResult) -> list[Finding]:
     wrong = _inconsistencies(result, gross, net)
     if wrong:
         found.append(Finding(INCONSISTENT_RESULT, Severity.CRITICAL, float(len(wrong)), 0.0, "; ".join(wrong)))
+    if followed and result.signature and result.wallet not in followed:
+        detail = f"signed by {result.wallet}, whose history nobody reads: no chain will bear it out"
+        found.append(Finding(WALLET_NOT_FOLLOWED, Severity.CRITICAL, 1.0, 0.0, detail))
     return found
 
 
@@ -85,6 +92,11 @@ def _inconsistencies(result: ExecutionResult, gross: int, net: int) -> list[str]
         wrong.append("filled without fills")
     if not filled and (result.amount_in or result.amount_out or result.fills):
         wrong.append(f"status {result.status!r} with amounts or fills")
+    if result.mode != Mode.PAPER:
+        if not result.signature and result.status in (ExecutionStatus.FILLED, ExecutionStatus.REVERTED):
+            wrong.append("landed, and no signature says with which transaction")
+        if result.signature and not result.last_valid_block_height:
+            wrong.append("a transaction without the block height after which it cannot land")
     if result.status == ExecutionStatus.REVERTED and result.tip:
         wrong.append(f"a tip of {result.tip} lamports on a revert")
     return wrong

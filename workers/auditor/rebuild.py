@@ -22,9 +22,11 @@ async def rebuild(config: Config, *, discard_older: bool = False) -> None:
     """
     bus = await Bus.connect(config.nats, name="pnl-rebuild")
     try:
-        executed = (await bus.js.stream_info("EXECUTED")).state
+        stream = await bus.js.stream_info("EXECUTED")
+        executed = stream.state
         planned = (await bus.js.stream_info("PLANNED")).state
-        older = older_than(config.database_url, executed.first_seq)
+        created_ns = int(stream.created.timestamp() * 1e9) if stream.created is not None else 0
+        older = older_than(config.database_url, executed.first_seq, created_ns)
         if older and not discard_older:
             raise Refused(
                 f"{older} booked results are older than the stream EXECUTED, which begins at {executed.first_seq}",
