@@ -184,6 +184,12 @@ def secrets_of(config: Config) -> dict[str, str]:
     }
 
 
+def is_secret(key: str) -> bool:
+    """Tell whether a dotted key holds a secret."""
+    found = _find_field(key.split("."))
+    return found is not None and _bare_type(found) is SecretStr
+
+
 def forget_secrets() -> None:
     """Remove the secrets that were read from this process's environment: what it starts does not inherit them."""
     for name in list(os.environ):

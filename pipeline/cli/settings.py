@@ -61,6 +61,12 @@ def load(extra: dict[str, object] | None = None) -> Loaded:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise UsageFailure(f"--set {item}: not KEY=VALUE", "write it like --set nats.url=nats://127.0.0.1:4222")
+        if configuration.is_secret(key):
+            name = configuration.ENV_PREFIX + key.upper().replace(".", "__")
+            raise UsageFailure(
+                f"--set {key}: a secret is no argument, for everybody on this machine sees those",
+                f"set {name}, or {name}_FILE to a file that holds it",
+            )
         overrides[key] = value
     return configuration.load({**overrides, **(extra or {})}, user_file=_options.config)
 

@@ -52,8 +52,9 @@ def new(label: LabelOption = "", json: JsonOption = False) -> None:
     _added(import_module(_DESK).add(config, label, _asking(config)), config, as_json=json)
 
 
-@app.command("import")
+@app.command("import", context_settings={"allow_extra_args": True})
 def import_(
+    context: typer.Context,
     file: Annotated[
         Path | None,
         typer.Option("--file", help="A key file as `solana-keygen` writes it. It stays where it is: remove it."),
@@ -66,6 +67,11 @@ def import_(
     The key is read from a file, from standard input, or asked for without showing it: base58 of 64 bytes, or a JSON
     array of 64 numbers.
     """
+    if context.args:  # not repeated: it is the key, as likely as not
+        raise UsageFailure(
+            "a key is no argument: everybody on this machine sees those, and your shell remembers them",
+            "if it was one, move what it holds to another; without arguments it is asked for",
+        )
     config = _config()
     desk = import_module(_DESK)
 

@@ -17,6 +17,7 @@ from solders.keypair import Keypair
 from markets.solana.wallets.keys import InvalidKey, read_keypair
 from markets.solana.wallets.sources import wallet_settings
 from pipeline import logs
+from pipeline.cli import main
 from pipeline.config import ConfigError, forget_secrets, load, load_config, to_toml
 
 KEY = Keypair()
@@ -117,6 +118,34 @@ def test_a_damaged_key_is_not_in_the_error(damage: Callable[[str], str]) -> None
         with pytest.raises(InvalidKey) as caught:
             read_keypair(damage(text))
         assert damage(text)[:20] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["wallet", "import", str(KEY)], "a key is no argument"),
+        (["wallet", "import", "--file", str(KEY)], "what --file names cannot be read"),
+        (
+            ["wallet", "list", "--set", f"wallets.keys={KEY}"],
+            "set PIPELINE_WALLETS__KEYS, or PIPELINE_WALLETS__KEYS_FI",
+        ),
+        (["status", "--set", "rpc.endpoints=https://one.example/key-1111"], "a secret is no argument"),
+        (["wallet", "show", str(KEY)], "no wallet begin with these characters"),
+        (["wallet", "import", "--label", str(KEY)], "a label has up to 40"),
+    ],
+)
+def test_a_secret_among_the_arguments_is_refused_and_not_repeated(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIPELINE_CONFIG", os.devnull)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert words in said.err
+    assert seen(said.out + said.err) == []
 
 
 @pytest.mark.parametrize("arguments", [["wallet", "new"], ["worker", "executor"]])

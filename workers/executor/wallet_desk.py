@@ -134,5 +134,6 @@ def readable_key(path: Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise UsageFailure(f"{path} cannot be read as a key file", "a file as `solana-keygen` writes it") from None
+    except (OSError, ValueError):
+        # What was given is not repeated: it may be the key itself.
+        raise UsageFailure("what --file names cannot be read", "a file as `solana-keygen` writes it") from None
