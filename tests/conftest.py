@@ -27,10 +27,7 @@ settings.load_profile("project")
 # Tests that measure, or that count on both processors: `make test` runs them after the others, one at a time.
 ALONE = frozenset(
     {
-        "chaos/test_chaos_run.py",
         "permit/test_permit_bench.py",
-        "rpc/test_rpc_processes.py",
-        "rpc/test_rpc_source.py",
         "shm/test_bench.py",
         "shm/test_crashes.py",
         "shm/test_pool_blobs.py",
@@ -41,7 +38,7 @@ ALONE = frozenset(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one test more at a time than there are processors: tests wait for processes and sockets much of their time."""
+    """Run one test more at a time than there are processors: tests wait much of their time."""
     return len(os.sched_getaffinity(0)) + 1
 
 
