@@ -77,7 +77,7 @@ def _run(seed: int, minutes: float, steps: list[Step], *, as_json: bool) -> int:
 
 async def _chaos(overrides: dict[str, object], steps: list[Step], *, as_json: bool) -> int:
     from pipeline.chaos.drive import Driver, chaos_checks
-    from pipeline.cli.demo import document, facts, our_wallets
+    from pipeline.cli.demo import document, facts, our_wallets, rival_address
     from pipeline.cli.output import console
     from pipeline.demo.run import run_demo
     from pipeline.demo.tokens import names_and_amounts
@@ -95,6 +95,7 @@ async def _chaos(overrides: dict[str, object], steps: list[Step], *, as_json: bo
         config,
         stop=stop,
         wallets=our_wallets,
+        rival=rival_address,
         during=driver.run,
         disturbed=driver.done.may_have_forked,
     )

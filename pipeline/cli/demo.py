@@ -100,6 +100,7 @@ async def _demo(overrides: dict[str, object], *, as_json: bool) -> int:
             on_start=lambda *pair: shown.append(pair),
             providers=_provider_shares,
             wallets=our_wallets,
+            rival=rival_address,
         )
     )
     if as_json:
@@ -160,6 +161,13 @@ def our_wallets(config: Config) -> list[str]:
     return list(wallets.public_addresses(chosen))
 
 
+def rival_address(config: Config) -> str:
+    """Return the address of the offline chain's rival, "" where there is none."""
+    if not config.localnet.rival_chance:
+        return ""
+    return str(import_module("localnet.chain_genesis").trader_keypair(config.market.seed, "rival").pubkey())
+
+
 def _headline(run: Run) -> str:
     market = run.config.market
     phase = "closing" if run.seen.closing else "trading" if run.seen.slot else "starting"
@@ -173,15 +181,22 @@ _MODES = {
 }
 
 
+def _rivalry(run: Run) -> str:
+    """Return whether there was a rival, and what the chain's history says of it and of our dropped plans."""
+    if run.rivalry is None:
+        return "off"
+    dropped = run.tally.results_by_status()["DROPPED"]
+    ours = (
+        f"it was first at {run.rivalry.first} of our {dropped} dropped plans" if dropped else "no plan of ours dropped"
+    )
+    return f"on: {run.rivalry.landed:,} cycles of its own landed; {ours}"
+
+
 def facts(run: Run) -> dict[str, str]:
     """Return what a summary says of the run itself."""
     market = run.config.market
     restarts = ", ".join(f"{name} {count}" for name, count in sorted(run.seen.restarts.items()))
-    rival: dict[str, str] = {}
-    if run.on_chain:
-        lost = run.tally.results_by_status()["DROPPED"]
-        share = run.config.localnet.rival_chance
-        rival["rival"] = f"looks at {share:.0%} of the slots; {lost} of our bundles were outbid, or their gap was gone"
+    rival = {"rival": _rivalry(run)} if run.on_chain else {}
     return {
         "market": f"recorded pools ({market.recorded_path})" if market.source == "recorded" else "simulated",
         "mode": _MODES.get(run.config.executor.mode, run.config.executor.mode),
@@ -226,6 +241,7 @@ def document(run: Run) -> dict[str, object]:
             }
             for token, found in sorted(tally.reconciliations.items())
         },
+        "rival": asdict(run.rivalry) if run.rivalry else None,
         "quotes": asdict(run.quotes),
         "restarts": run.seen.restarts,
     }

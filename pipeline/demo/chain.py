@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -83,6 +84,41 @@ async def read_facts(
         held += Counter(await _holdings(node, wallet))
     facts.holdings = dict(held)
     return facts
+
+
+@dataclass(frozen=True, slots=True)
+class Rivalry:
+    """What the chain's history says of the rival."""
+
+    landed: int
+    """transactions of its own that landed"""
+    first: int
+    """dropped plans of ours of which it was the first to move a pool after the quote"""
+
+
+async def read_rivalry(
+    node: Node, rival: str, results: Iterable[ExecutionResult], plans: dict[str, ExecutionPlan]
+) -> Rivalry:
+    """Return what became of the rival, by its address, and at which of these plans it was faster than we."""
+    its = {entry["signature"] for entry in await _history(node, rival) if entry["err"] is None}
+    histories: dict[str, list[dict[str, Any]]] = {}
+    beaten = 0
+    for result in results:
+        plan = plans.get(result.plan_id)
+        first: set[str] = set()
+        for leg in plan.legs if plan is not None and result.status == ExecutionStatus.DROPPED else ():
+            if leg.pool not in histories:
+                histories[leg.pool] = await _history(node, leg.pool)
+            # The slot after the one it ended in is the first in which it could have landed.
+            first.add(first_after(histories[leg.pool], leg.slot, result.slot + 1))
+        beaten += bool(first & its)
+    return Rivalry(len(its), beaten)
+
+
+def first_after(history: Sequence[dict[str, Any]], after_slot: int, until_slot: int) -> str:
+    """Return who moved a pool first after a slot and until another, by signature; "" where nobody did."""
+    moved = [entry for entry in history if entry["err"] is None and after_slot < entry["slot"] <= until_slot]
+    return str(moved[-1]["signature"]) if moved else ""
 
 
 def moved_before(history: Sequence[dict[str, Any]], signature: str, after_slot: int) -> bool:

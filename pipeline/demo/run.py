@@ -17,7 +17,7 @@ from pipeline import run_files
 from pipeline.bus import Bus
 from pipeline.clock import wall_ns
 from pipeline.config import Config
-from pipeline.demo.chain import Node, open_session, read_facts
+from pipeline.demo.chain import Node, Rivalry, open_session, read_facts, read_rivalry
 from pipeline.demo.proof import ChainFacts, proof_checks, proved
 from pipeline.demo.quotes import ProviderShare, QuoteSummary, summarise
 from pipeline.demo.tally import Booked, Check, Tally, check_run
@@ -63,6 +63,8 @@ class Run:
     """Set with the market's first slot."""
     facts: ChainFacts | None = None
     """What the chain said at the end; None where there is none."""
+    rivalry: Rivalry | None = None
+    """What the rival did; None where there is none."""
 
     @property
     def on_chain(self) -> bool:
@@ -142,15 +144,16 @@ async def run_demo(
     on_start: Callable[[Run, Supervisor], None] = lambda _run, _supervisor: None,
     providers: Callable[[Config], list[ProviderShare]] = lambda _config: [],
     wallets: Callable[[Config], list[str]] = lambda _config: [],
+    rival: Callable[[Config], str] = lambda _config: "",
     during: Callable[[Run, Supervisor], Coroutine[Any, Any, None]] | None = None,
     disturbed: Callable[[ExecutionResult], bool] = lambda _result: False,
 ) -> Run:
     """Run everything until the market has ended and everything is settled, or until `stop` is set; then check it.
 
     `providers` asks the running quote core about its external providers, before it is stopped; `wallets` names our
-    wallets, whose holdings are then asked of the chain. `during` runs beside
-    the market, and everything is settled only when it has ended. `disturbed` tells of which results nobody can expect
-    that they came out as predicted.
+    wallets, whose holdings are then asked of the chain, and `rival` the rival's, "" where there is none. `during` runs
+    beside the market, and everything is settled only when it has ended. `disturbed` tells of which results nobody can
+    expect that they came out as predicted.
 
     Raise Failure when it cannot be started; everything is stopped again then.
     """
@@ -177,6 +180,7 @@ async def run_demo(
         await _until_settled(run, supervisor, bus, stop=stop, pids=pids, beside=beside)
         if run.on_chain:
             run.facts = await chain_facts(run, wallets(config))
+            run.rivalry = await _rivalry(run, rival(config))
         run.quotes = summarise(config.shm_directory, await asyncio.to_thread(providers, supervisor.config))
     finally:
         pids |= _processes(supervisor)
@@ -237,6 +241,15 @@ async def chain_facts(run: Run, wallets: list[str]) -> ChainFacts:
         node = Node(session, chain_url(run.config))
         signed = {signature for signatures in tally.signatures.values() for signature in signatures}
         return await read_facts(node, signed, tally.results.values(), tally.plans, wallets)
+
+
+async def _rivalry(run: Run, rival: str) -> Rivalry | None:
+    if not rival:
+        return None
+    async with open_session() as session:
+        return await read_rivalry(
+            Node(session, chain_url(run.config)), rival, run.tally.results.values(), run.tally.plans
+        )
 
 
 async def close_market(bus: Bus) -> None:

@@ -45,17 +45,17 @@ class Seen:
 
 def workers_table(seen: Seen, expected: list[str], now_s: float) -> Table:
     """Draw one row per worker: state, messages, rate and latency."""
-    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("worker", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for title in ("received", "handled", "published", "per s", "p50 us", "p99 us", "memory MB", "restarts"):
-        table.add_column(title, justify="right")
-    table.add_column("permit")
+    table.add_column("state")
+    for title in ("handled", "published", "per s", "p50 us", "p99 us", "MB", "restarts"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("permit", no_wrap=True)
     for name in expected:
         known = seen.health.get(name)
         if known is None:
             state = seen.supervised.get(name, State.WAITING).value
-            table.add_row(name, Text(state, style="dim"), *[""] * 7, str(seen.restarts.get(name, 0)), "")
+            table.add_row(name, Text(state, style="dim"), *[""] * 6, str(seen.restarts.get(name, 0)), "")
             continue
         health, at_s = known
         state = enum_name(health.state) if now_s - at_s < _STALE_HEALTH_S else "DOWN"
@@ -68,7 +68,6 @@ def workers_table(seen: Seen, expected: list[str], now_s: float) -> Table:
                 state.lower() + (f" ({health.detail})" if health.detail else ""),
                 style=_STATE_STYLE.get(state, "bold red"),
             ),
-            f"{health.received:,}",
             f"{health.handled:,}",
             f"{health.published:,}",
             f"{health.rate:,.0f}",
@@ -135,7 +134,7 @@ def books_table(tally: Tally, name_of: NameOf, amount_of: AmountOf) -> Table:
     """Draw the books beside the chain: what the wallets gained, and what of it is booked."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="the books and the chain", title_justify="left")
     table.add_column("token", no_wrap=True)
-    for title in ("wallets at first", "at the end", "change on chain", "booked P&L", "upkeep, owner", "difference"):
+    for title in ("wallets hold", "change on chain", "booked P&L", "upkeep, owner", "difference"):
         table.add_column(title, justify="right", no_wrap=True)
 
     def figure(token: str, amount: int) -> str:
@@ -147,7 +146,6 @@ def books_table(tally: Tally, name_of: NameOf, amount_of: AmountOf) -> Table:
         difference = figure(token, found.difference) if found.difference else "0"
         table.add_row(
             name_of(token),
-            figure(token, found.opening),
             figure(token, found.balance),
             figure(token, found.balance - found.opening),
             figure(token, found.traded),
@@ -189,8 +187,12 @@ def best_opportunities(tally: Tally, name_of: NameOf, amount_of: AmountOf, count
     for title in ("slot", "cycle", "pools"):
         table.add_column(title)
     for title in ("in", "net", "bps"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     table.add_column("outcome")
+
+    def figure(token: str, amount: int) -> str:
+        return amount_of(token, amount).split(" ")[0]  # the cycle names the token
+
     refused = {refusal.correlation_id: refusal for refusal in tally.refusals.values()}
     ended = {result.correlation_id: enum_name(result.status) for result in tally.results.values()}
     for found in sorted(tally.opportunities.values(), key=lambda found: -found.profit_bps)[:count]:
@@ -200,8 +202,8 @@ def best_opportunities(tally: Tally, name_of: NameOf, amount_of: AmountOf, count
             str(found.slot),
             " > ".join([*(name_of(leg.token_in) for leg in found.legs), name_of(found.token)]),
             " > ".join(f"{leg.pool[:4]}..{leg.pool[-4:]}" for leg in found.legs),
-            amount_of(found.token, found.amount_in),
-            amount_of(found.token, found.net_profit),
+            figure(found.token, found.amount_in),
+            figure(found.token, found.net_profit),
             f"{found.profit_bps:,.1f}",
             outcome.lower().replace("_", " "),
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.demo.chain import moved_before
+from pipeline.demo.chain import Node, Rivalry, moved_before, read_rivalry
 from pipeline.demo.proof import SOL, ChainFacts, Landed, crowded_plans, proof_checks, proved, traded
 from pipeline.demo.tally import Tally
 from pipeline.messages import (
@@ -179,3 +179,35 @@ def entry(signature: str, slot: int, *, failed: bool = False) -> dict[str, Any]:
 )
 def test_who_moved_a_pool_before_us(history: list[dict[str, Any]], expected: bool) -> None:
     assert moved_before(history, "ours", 7) is expected
+
+
+class Histories(Node):
+    """A node that knows the histories of a few addresses, newest first, and nothing else."""
+
+    def __init__(self, **histories: list[dict[str, Any]]) -> None:
+        self.histories = histories
+
+    async def call(self, method: str, *params: Any) -> Any:
+        assert method == "getSignaturesForAddress"
+        return self.histories[params[0]]
+
+
+@pytest.mark.parametrize(
+    ("pool", "status", "first"),
+    [
+        ([entry("rival", 8), entry("trader", 7)], ExecutionStatus.DROPPED, 1),
+        ([entry("trader", 9), entry("rival", 8)], ExecutionStatus.DROPPED, 1),
+        ([entry("rival", 8), entry("trader", 8)], ExecutionStatus.DROPPED, 0),
+        ([entry("rival", 8), entry("trader", 8, failed=True)], ExecutionStatus.DROPPED, 1),
+        ([entry("rival", 9)], ExecutionStatus.DROPPED, 0),  # ours had ended before
+        ([entry("trader", 7)], ExecutionStatus.DROPPED, 0),
+        ([entry("rival", 8)], ExecutionStatus.FILLED, 0),
+    ],
+)
+async def test_who_was_first_at_a_dropped_plan(pool: list[dict[str, Any]], status: ExecutionStatus, first: int) -> None:
+    history = [entry("rival", 8), entry("elsewhere", 6), entry("reverted", 5, failed=True)]
+    node = Histories(RIVAL=history, P=pool, Q=[entry("elsewhere", 6)])
+    plan = ExecutionPlan(id="p1", legs=[Leg(pool="P", slot=7), Leg(pool="Q", slot=7)])
+    result = ExecutionResult(id="r1", plan_id="p1", status=status, slot=7)
+    unplanned = ExecutionResult(id="r2", plan_id="gone", status=ExecutionStatus.DROPPED, slot=7)
+    assert await read_rivalry(node, "RIVAL", [result, unplanned], {"p1": plan}) == Rivalry(2, first)
