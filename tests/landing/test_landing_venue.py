@@ -6,12 +6,15 @@ import time
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from markets.costs import Costs
 from markets.limits import TokenBucket
 from markets.solana.landing.prepare import repriced
+from markets.solana.rpc.errors import Refused
+from markets.solana.rpc.pool import RpcPool
 from markets.solana.transactions.cycle import CycleOrder, build_cycle
 from markets.solana.transactions.tips import TIP_ACCOUNTS, tip_account
 from markets.tokens import SOL_MINT, USDC_MINT
@@ -161,6 +164,29 @@ async def test_without_rate_a_bundle_is_refused_and_not_sent_by_rpc(stage: Landi
         assert "rate" in refusal.reason
         assert stage.nodes[0].calls["sendTransaction"] == 0
         landing.cancel()
+
+
+async def test_a_node_that_searches_no_tables_is_traded_over(
+    stage: LandingStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise Refused("getProgramAccounts", -32600, "not served")
+
+    monkeypatch.setattr(RpcPool, "get_program_accounts", refused)
+    async with stage.linked() as venue:
+        link = venue._link
+        assert link is not None
+        assert link.tables == []
+        cheap, dear = await stage.gap()
+        assert isinstance(await venue.prepare(stage.plan(cheap, dear)), Prepared)
+        monkeypatch.undo()
+        await link.read_tables()
+        [first, *_] = tables = link.tables
+        # What is known is read again by its address, and kept where it is as it was.
+        monkeypatch.setattr(RpcPool, "get_program_accounts", refused)
+        await link.read_tables(search=False)
+        assert [str(table.key) for table in link.tables] == [str(table.key) for table in tables]
+        assert link.tables[0] is first
 
 
 async def test_without_a_chain_nothing_is_made(stage: LandingStage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -15,7 +16,7 @@ from markets.solana.landing.fee_market import FeeMarket
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.signature_socket import SignatureSocket
 from markets.solana.landing.tracker import Tracker
-from markets.solana.rpc.accounts import AccountInfo
+from markets.solana.rpc.accounts import MAX_ACCOUNTS, AccountInfo
 from markets.solana.rpc.errors import AttemptFailed, RpcError
 from markets.solana.rpc.line import Line
 from markets.solana.rpc.pool import RpcPool
@@ -23,6 +24,8 @@ from markets.solana.transactions.lookup_tables import TABLE_PROGRAM, parse_table
 from markets.solana.venues.shape import BadAccount
 
 _TABLES_S = 30.0
+_SEARCHED_EVERY = 20
+"""Times that tables are read until our own are searched for again: to search every table there is costs a node much."""
 
 
 class ChainLink:
@@ -97,20 +100,28 @@ class ChainLink:
                 failure = error
         raise failure or AttemptFailed("no endpoint", "can be asked now")
 
-    async def read_tables(self) -> None:
-        """Read the lookup tables: those that are configured, and those whose authority is one of our wallets.
+    async def read_tables(self, *, search: bool = True) -> None:
+        """Read the lookup tables: those that are configured or known, and those that `search` finds of our wallets.
+
+        Most nodes refuse such a search, or take long. It is done without then: tables make transactions smaller.
 
         Raises:
-            RpcError: if no node tells.
+            RpcError: if no node tells of tables whose addresses are known.
         """
         found: dict[str, AccountInfo | None] = {}
         slot = 0
-        for wallet in self._wallets:
-            told = await self.rpc.get_program_accounts(TABLE_PROGRAM, tables_of(wallet).rpc())
+        known = {str(table.key): table for table in self.tables}
+        for wallet in self._wallets if search else ():
+            try:
+                told = await self.rpc.get_program_accounts(TABLE_PROGRAM, tables_of(wallet).rpc())
+            except RpcError as error:
+                self._warn(f"lookup tables of our own were not found: {error}")
+                break
             found |= told.accounts
             slot = max(slot, told.slot)
-        if self.settings.lookup_tables:
-            told = await self.rpc.get_accounts(list(self.settings.lookup_tables))
+        asked = [address for address in dict.fromkeys([*self.settings.lookup_tables, *known]) if address not in found]
+        for start in range(0, len(asked), MAX_ACCOUNTS):
+            told = await self.rpc.get_accounts(asked[start : start + MAX_ACCOUNTS])
             found |= told.accounts
             slot = max(slot, told.slot)
         tables: list[AddressLookupTableAccount] = []
@@ -119,15 +130,16 @@ class ChainLink:
                 self._warn(f"lookup table {address} does not exist")
                 continue
             try:
-                tables.append(parse_table(address, account.owner, account.data, slot))
+                table = parse_table(address, account.owner, account.data, slot)
+                tables.append(known[address] if known.get(address) == table else table)  # looked into already
             except BadAccount as error:
                 self._warn(str(error))
         self.tables = tables
 
     async def _keep_tables(self) -> None:
-        while True:
+        for times in itertools.count(1):
             await asyncio.sleep(_TABLES_S)
             try:
-                await self.read_tables()
+                await self.read_tables(search=times % _SEARCHED_EVERY == 0)
             except RpcError as error:
                 self._warn(f"lookup tables were not read again: {error}")
