@@ -98,41 +98,26 @@ def test_the_generations_follow_the_rule(generations: dict[str, Any]) -> None:
 @pytest.mark.parametrize("table", ROOTS)
 @quick
 @given(data=st.data())
-def test_old_reader_reads_new_message(generations: dict[str, Any], table: str, data: st.DataObject) -> None:
+def test_readers_and_messages_of_all_generations(generations: dict[str, Any], table: str, data: st.DataObject) -> None:
     values = data.draw(table_values(table))
+    ours, whole = build(table, values).encode(), complete(table, values)
+    # An old reader and a new message.
     wire = official_write(table, values | LATER_VALUES, "newer", generations["newer"])
-    assert same(plain(messages.decode(wire)), complete(table, values))
-
-
-@pytest.mark.parametrize("table", ROOTS)
-@quick
-@given(data=st.data())
-def test_new_reader_reads_old_message(generations: dict[str, Any], table: str, data: st.DataObject) -> None:
-    values = data.draw(table_values(table))
-    found = official_read(table, build(table, values).encode(), "newer", generations["newer"])
+    assert same(plain(messages.decode(wire)), whole)
+    # A new reader and an old message.
+    found = official_read(table, ours, "newer", generations["newer"])
     assert found["later_text"] == ""
     assert found["later_number"] == 7
     assert found["later_bytes"] == b""
     assert found["later_parts"] == []
-    assert same(without_later(found), complete(table, values))
-
-
-@pytest.mark.parametrize("table", ROOTS)
-@quick
-@given(data=st.data())
-def test_our_reader_reads_an_older_message(generations: dict[str, Any], table: str, data: st.DataObject) -> None:
-    values = only_known(table, data.draw(table_values(table)), generations["older"])
-    wire = official_write(table, values, "older", generations["older"])
-    assert same(plain(messages.decode(wire)), complete(table, values))
-
-
-@pytest.mark.parametrize("table", ROOTS)
-@quick
-@given(data=st.data())
-def test_an_older_reader_reads_our_message(generations: dict[str, Any], table: str, data: st.DataObject) -> None:
-    values = complete(table, data.draw(table_values(table)))
-    found = official_read(table, build(table, values).encode(), "older", generations["older"])
-    assert same(found, only_known(table, values, generations["older"]))
+    assert same(without_later(found), whole)
+    # Our reader and an older message.
+    known = only_known(table, values, generations["older"])
+    wire = official_write(table, known, "older", generations["older"])
+    assert same(plain(messages.decode(wire)), complete(table, known))
+    # An older reader and our message.
+    found = official_read(table, build(table, whole).encode(), "older", generations["older"])
+    assert same(found, only_known(table, whole, generations["older"]))
 
 
 def test_a_new_enumeration_value_keeps_its_number(generations: dict[str, Any]) -> None:
