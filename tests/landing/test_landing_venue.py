@@ -12,10 +12,12 @@ import pytest
 
 from markets.costs import Costs
 from markets.limits import TokenBucket
+from markets.solana.landing import outcome
 from markets.solana.landing.prepare import repriced
 from markets.solana.rpc.errors import Refused
 from markets.solana.rpc.pool import RpcPool
 from markets.solana.transactions.cycle import CycleOrder, build_cycle
+from markets.solana.transactions.effects import BadTransaction
 from markets.solana.transactions.tips import TIP_ACCOUNTS, tip_account
 from markets.tokens import SOL_MINT, USDC_MINT
 from markets.venue import Dropped, Filled, Prepared, RefusedBySimulation, RefusedByWallet, Reverted
@@ -164,6 +166,46 @@ async def test_without_rate_a_bundle_is_refused_and_not_sent_by_rpc(stage: Landi
         assert "rate" in refusal.reason
         assert stage.nodes[0].calls["sendTransaction"] == 0
         landing.cancel()
+
+
+async def test_what_cannot_be_explained_blames_no_node_and_keeps_no_wallet(
+    stage: LandingStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any) -> Any:
+        raise BadTransaction("leg 0 never called its pool")
+
+    monkeypatch.setattr(outcome, "fills_of", unknown)
+    async with stage.linked() as venue:
+        assert venue._link is not None
+        cheap, dear = await stage.gap()
+        plan = stage.plan(cheap, dear)
+        ready, landing = await stage.submitted(venue, plan)
+        failures = venue._link.rpc.figures.failures
+        with pytest.raises(outcome.Unexplained, match="never called its pool"):
+            await stage.until(landing)
+        assert venue._link.rpc.figures.failures == failures
+        await stage.steps(2)
+        assert venue._lanes.settled(ready.trace.wallet)
+        # Whoever looks again when it can be explained finds it.
+        monkeypatch.undo()
+        found = await venue.recover(plan, ready.reference)
+        assert isinstance(found, Filled)
+        venue.withdraw(ready)  # its reservation still waits for a balance of the slot it landed in
+        assert venue._ended[plan.id] == found.slot
+
+
+async def test_balances_of_a_node_that_is_behind_are_asked_for_again(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        ready, landing = await stage.submitted(venue, stage.plan(cheap, dear))
+        found = await stage.until(landing)
+        assert isinstance(found, Filled)
+        stage.nodes[0].state.faults.behind_slots = 10
+        await stage.steps(2)
+        assert not venue._lanes.settled(ready.trace.wallet)
+        stage.nodes[0].state.faults.behind_slots = 0
+        await stage.steps(2)
+        assert venue._lanes.settled(ready.trace.wallet)
 
 
 async def test_a_node_that_searches_no_tables_is_traded_over(

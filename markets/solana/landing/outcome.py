@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,35 +29,52 @@ class Told:
     logs: tuple[str, ...]
 
 
+class Unexplained(Exception):
+    """A transaction of ours is on the chain, and what it did for its plan cannot be told: no fault of the node's."""
+
+
+def followed_of(trace: Trace, *, bundle: str, by_rpc: bool) -> Followed:
+    """Return what is known of a transaction of which nothing has been heard."""
+    fate = asyncio.get_running_loop().create_future()
+    return Followed(trace.signature, trace.last_valid_block_height, fate, bundle=bundle, by_rpc=by_rpc)
+
+
 async def look_up(rpc: RpcPool, signature: str, plan: ExecutionPlan, wallet: str, *, finalized: bool) -> Told | None:
     """Return a transaction; None where the node that answers does not have it (yet).
 
     Raises:
         RpcError: if no node tells anything that can be believed.
+        Unexplained: if a sound answer does not fit the plan.
     """
     options = {
         "encoding": "base64",
         "commitment": "finalized" if finalized else "confirmed",
         "maxSupportedTransactionVersion": 0,
     }
-    return await rpc.call(
+    read = await rpc.call(
         "getTransaction",
         [signature, options],
         read=lambda result: _read(result, signature, plan, wallet),
         priority=Priority.URGENT,
     )
+    if isinstance(read, Unexplained):
+        raise read
+    return read
 
 
-def _read(result: Any, signature: str, plan: ExecutionPlan, wallet: str) -> Told | None:
+def _read(result: Any, signature: str, plan: ExecutionPlan, wallet: str) -> Told | Unexplained | None:
     if result is None:
         return None
     try:
         effect = effect_of(result, [wallet])
-        fills = fills_of(effect, plan.legs, wallet)
     except BadTransaction as error:
         raise Malformed(f"it is no transaction that can be: {error}") from None
     if effect.signature != signature:
         raise Malformed("it is another transaction")
+    try:
+        fills = fills_of(effect, plan.legs, wallet)
+    except BadTransaction as error:
+        return Unexplained(f"{signature}: {error}")
     logs = result["meta"].get("logMessages")
     return Told(effect, fills, tuple(line for line in logs if isinstance(line, str)) if isinstance(logs, list) else ())
 

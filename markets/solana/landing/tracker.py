@@ -227,6 +227,18 @@ class Tracker:
             if one.signature in out:
                 self._decide(one, "ran_out")
 
+    async def look_back(self, one: Followed) -> None:
+        """Look once with the whole history for a transaction that may have ended long ago.
+
+        Raises:
+            RpcError: if no node tells.
+        """
+        asked = one.signature, one.last_valid_block_height
+        if await self.statuses([one.signature], history=True):
+            await self.look()
+        elif await self.ran_out([asked]) and not one.fate.done():
+            one.fate.set_result("ran_out")
+
     async def ran_out(self, asked: Sequence[tuple[str, int]]) -> set[str]:
         """Return which of (signature, last valid block height) have no status and can have none any more.
 

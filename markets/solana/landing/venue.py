@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from markets.market_view import MarketView
 from markets.solana.landing.balances import read_balances, token_program_of
 from markets.solana.landing.link import ChainLink
-from markets.solana.landing.outcome import Told, ending_of, look_up, not_landed
+from markets.solana.landing.outcome import Told, Unexplained, ending_of, followed_of, look_up, not_landed
 from markets.solana.landing.pool_accounts import PoolAccounts
 from markets.solana.landing.prepare import ChainPrepared, Preparer
 from markets.solana.landing.push import Pusher
-from markets.solana.landing.reference import Reference, parse_reference
+from markets.solana.landing.reference import parse_reference
 from markets.solana.landing.settings import LandingSettings
 from markets.solana.landing.tracker import Followed
 from markets.solana.rpc.errors import RpcError
@@ -47,6 +47,8 @@ LINK_WAIT_S = 4.0
 _ASKED_AHEAD = 4
 _LOOK_UPS = 20
 _LOOK_UP_S, _LOOK_UP_MAX_S = 0.02, 1.0
+_UNEXPLAINED = 3
+"""Nodes' answers that make no sense together, until a person has to look."""
 _ASK_AGAIN_S = 2.0
 _REMEMBERED = 100_000
 """Signatures of this process: far more than can be under way."""
@@ -193,6 +195,8 @@ class ChainVenue:
             known = self._lanes.balance(wallet)
             others = {mint: amount for mint, amount in known.tokens.items() if mint not in mints} if known else {}
             self._lanes.learn(wallet, replace(balance, tokens=others | dict(balance.tokens)))
+            if not self._lanes.told(wallet):
+                self._ended.setdefault("", None)  # by a node that is behind what landed: with the next slot again
 
     def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -255,7 +259,7 @@ class ChainVenue:
 
     def expect(self, pools: Sequence[str], slot: int) -> None:
         """Ask ahead what some pools cost: a plan over just these may come. A few at a time, since plans come first."""
-        if self._link is not None and len(self._asked_ahead) < _ASKED_AHEAD:
+        if self._link is not None and self._link.rpc.roomy and len(self._asked_ahead) < _ASKED_AHEAD:
             task = asyncio.create_task(self._link.fees.samples(max(self.market.slot, slot), pools))
             self._asked_ahead.add(task)
             task.add_done_callback(self._asked_ahead.discard)
@@ -279,7 +283,7 @@ class ChainVenue:
         """Give back lane and connections of a plan that will not be submitted."""
         assert isinstance(prepared, ChainPrepared)
         if prepared.lane is not None:
-            self._ended[prepared.lane.plan_id] = None
+            self._ended.setdefault(prepared.lane.plan_id, None)
         if prepared.trial is not None:
             prepared.trial.cancel()
         for line in (prepared.bundle_line, prepared.rpc_line):
@@ -295,7 +299,7 @@ class ChainVenue:
         self._sent[trace.signature] = None
         if len(self._sent) > _REMEMBERED:
             del self._sent[next(iter(self._sent))]
-        followed = _followed(trace, bundle=prepared.bundle, by_rpc=rpc is not None)
+        followed = followed_of(trace, bundle=prepared.bundle, by_rpc=rpc is not None)
         return asyncio.ensure_future(self._landed(plan, prepared, trace, followed, (bundle, rpc)))
 
     async def _landed(
@@ -311,14 +315,27 @@ class ChainVenue:
             self._follow(self._link, followed)
         pushing = asyncio.ensure_future(self._pusher.push(prepared, followed, *answers))
         try:
-            landing = await self._fate(plan, trace, followed)
+            landing = await self._ending(plan, trace, followed)
         finally:
             pushing.cancel()
-            self._forget(followed.signature)
-        self._ended[plan.id] = _landed_slot(landing)
         if followed.taken:
             return landing
         return replace(landing, trace=replace(landing.trace, bundle=""))
+
+    async def _ending(self, plan: ExecutionPlan, trace: Trace, followed: Followed) -> Landing:
+        """Follow a transaction to its end, and give its lane back whatever that is.
+
+        Raises:
+            Unexplained: if it is on the chain, and what it did cannot be told.
+        """
+        landed_slot: int | None = None
+        try:
+            landing = await self._fate(plan, trace, followed)
+            landed_slot = landing.slot if isinstance(landing, Filled | Reverted) else None
+            return landing
+        finally:
+            self._forget(followed.signature)
+            self._ended[plan.id] = landed_slot
 
     async def _fate(self, plan: ExecutionPlan, trace: Trace, followed: Followed) -> Landing:
         """Return how it ended, once the chain or the block engine has said so."""
@@ -341,6 +358,7 @@ class ChainVenue:
     async def _told(self, plan: ExecutionPlan, trace: Trace) -> Told | None:
         """Return the transaction that has a status; None where no node has it after all."""
         finalized = self.settings.commitment == "finalized"
+        unexplained = 0
         for attempt in range(_LOOK_UPS):
             link = await self._present_link()
             told = None
@@ -349,6 +367,11 @@ class ChainVenue:
                     told = await look_up(link.rpc, trace.signature, plan, trace.wallet, finalized=finalized)
             except RpcError as error:
                 self._warn(f"a transaction could not be read back: {error}")
+            except Unexplained as error:
+                unexplained += 1
+                if unexplained == _UNEXPLAINED:
+                    raise
+                self._warn(f"a transaction could not be explained: {error}")
             if told is not None:
                 return told
             limit_s = min(_LOOK_UP_S * 2.0**attempt, _LOOK_UP_MAX_S)
@@ -372,41 +395,19 @@ class ChainVenue:
             return Undecided(_ASK_AGAIN_S, trace)
         followed = self._following.get(known.signature)
         if followed is None:
-            followed = self._following[known.signature] = _followed(trace, bundle="", by_rpc=True)
+            followed = self._following[known.signature] = followed_of(trace, bundle="", by_rpc=True)
             self._follow(link, followed)
             fees = plan.base_fee + plan.priority_fee + plan.tip
             # Its first leg may take lamports instead of wrapped SOL.
             lamports = fees + (plan.amount_in if plan.token == SOL_MINT else 0)
             self._lanes.hold(Lane(known.wallet, plan.id, {plan.token: plan.amount_in}, lamports))
-            if not await self._ended_long_ago(link, known, followed):
+            try:
+                await link.tracker.look_back(followed)
+            except RpcError as error:
+                self._warn(f"a transaction could not be asked for: {error}")
+            if not followed.fate.done():
                 return Undecided(0.0, trace)
         done, _ = await asyncio.wait({followed.fate}, timeout=_ASK_AGAIN_S)
         if not done:
             return Undecided(0.0, trace)
-        landing = await self._fate(plan, trace, followed)
-        self._forget(known.signature)
-        self._ended[plan.id] = _landed_slot(landing)
-        return landing
-
-    async def _ended_long_ago(self, link: ChainLink, known: Reference, followed: Followed) -> bool:
-        """Look once with the whole history; tell whether that decided it."""
-        try:
-            seen = await link.tracker.statuses([known.signature], history=True)
-            out = await link.tracker.ran_out([(known.signature, known.last_valid_block_height)]) if not seen else set()
-        except RpcError as error:
-            self._warn(f"a transaction could not be asked for: {error}")
-            return False
-        if known.signature in out and not followed.fate.done():
-            followed.fate.set_result("ran_out")
-        elif seen:
-            await link.tracker.look()
-        return followed.fate.done()
-
-
-def _landed_slot(landing: Landing) -> int | None:
-    return landing.slot if isinstance(landing, Filled | Reverted) else None
-
-
-def _followed(trace: Trace, *, bundle: str, by_rpc: bool) -> Followed:
-    fate = asyncio.get_running_loop().create_future()
-    return Followed(trace.signature, trace.last_valid_block_height, fate, bundle=bundle, by_rpc=by_rpc)
+        return await self._ending(plan, trace, followed)

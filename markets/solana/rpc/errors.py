@@ -108,7 +108,7 @@ INTERNAL_ERROR = -32603
 _BEHIND = {NODE_UNHEALTHY, MIN_CONTEXT_SLOT_NOT_REACHED, -32004, -32014}
 _UNSUPPORTED = {METHOD_NOT_FOUND, -32010, -32011}
 _NODE = {INTERNAL_ERROR, -32008, -32012, -32019}
-_RATE = {-32429, 429}
+_RATE = {-32429, 429, -32097}  # the last one is a block engine's: "Network congested"
 
 
 def failure_of(host: str, method: str, code: int, message: str) -> RpcError:

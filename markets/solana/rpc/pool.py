@@ -330,6 +330,11 @@ class RpcPool:
             if endpoint.other_chain:
                 self.slots.forget(endpoint.host)
 
+    @property
+    def roomy(self) -> bool:
+        """Tell whether some endpoint has much of its rate left: what may be left undone is asked only then."""
+        return any(one.bucket.roomy for one in self.endpoints if not one.other_chain)
+
     def lagging(self, endpoint: Endpoint) -> bool:
         """Tell whether an endpoint is too far behind the others to be read from."""
         return self.slots.lagging(endpoint.host)

@@ -214,6 +214,10 @@ class Lanes:
         standing = self._standings[address]
         return standing.balance is not None and not standing.on_the_way and not standing.spent
 
+    def told(self, address: str) -> bool:
+        """Tell whether the chain has told of everything that landed from a wallet."""
+        return not self._standings[address].spent
+
     def free_lamports(self, address: str) -> int:
         """Return what a wallet can still spend on fees and tips; 0 or less: nothing."""
         standing = self._standings[address]
