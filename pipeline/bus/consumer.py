@@ -97,9 +97,13 @@ class Consumer:
         )
 
     async def stop(self, timeout_s: float) -> bool:
-        """Take nothing more, wait for the running handlers, hand the rest back; return whether all finished in time."""
+        """Take nothing more, wait for the running handlers, hand the rest back; return whether all finished in time.
+
+        Stopped already, there is nothing to do.
+        """
         self._stopping = True
-        for subscription in self._subscriptions:
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
             await self._client.unsubscribe_direct(subscription)
         for entry in self._queue:
             self._answer(entry, b"-NAK")

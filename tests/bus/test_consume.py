@@ -364,9 +364,10 @@ async def test_closing_lets_handlers_finish_and_hands_back_the_rest(connect: Con
         await asyncio.sleep(0.3)
         handled.append(message.id)
 
-    await first.consume(*OPPORTUNITIES, durable="worker", handler=slow, max_in_flight=2)
+    consumer = await first.consume(*OPPORTUNITIES, durable="worker", handler=slow, max_in_flight=2)
     await asyncio.gather(*(source.publish(Opportunity(id=str(number))) for number in range(6)))
     await asyncio.sleep(0.1)
+    assert await consumer.stop(5)  # it alone, and with everything else again
     assert await first.close(5)
     assert 2 <= len(handled) < 6
     second = await connect("second")

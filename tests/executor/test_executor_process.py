@@ -201,7 +201,7 @@ async def _claimed(bus: Bus, count: int) -> bool:
     return (await bus.js.stream_info("KV_claims")).state.messages >= count
 
 
-async def test_stopping_lets_what_is_begun_land(stage: Stage, bus: Bus) -> None:
+async def test_stopping_lets_what_is_begun_land_and_begins_nothing(stage: Stage, bus: Bus) -> None:
     process = stage.start("executor")
     await ready(stage, bus)
     claims = await Claims.open(bus)
@@ -210,7 +210,10 @@ async def test_stopping_lets_what_is_begun_land(stage: Stage, bus: Bus) -> None:
     process.terminate()
     await asyncio.sleep(0.2)
     assert process.poll() is None
+    await bus.publish(a_plan(2))
+    await asyncio.sleep(0.2)
     await bus.publish(slot_update(11))
     assert await stage.ended(process) == 0
     [result] = await results(bus)
-    assert result.status == ExecutionStatus.FILLED
+    assert (result.plan_id, result.status) == (a_plan(1).id, ExecutionStatus.FILLED)
+    assert await claims.get(a_plan(2).id) is None

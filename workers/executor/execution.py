@@ -99,8 +99,6 @@ class Execution:
         self._submitted: set[str] = set()
         self._unsettled: dict[str, ExecutionResult] = {}
         self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def running(self) -> int:
@@ -115,23 +113,12 @@ class Execution:
         check_plan(plan, self._venue)
         return asyncio.ensure_future(self._run(plan, received_ns, self._venue.announce(plan), again=again))
 
-    async def idle(self, timeout_s: float) -> bool:
-        """Wait until nothing is on its way."""
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return True
-
     async def _run(self, plan: ExecutionPlan, received_ns: int, ticket: int, *, again: bool) -> None:
         self._running += 1
-        self._idle.clear()
         try:
             await self._execute(plan, received_ns, ticket, again=again)
         finally:
             self._running -= 1
-            if not self._running:
-                self._idle.set()
 
     async def _execute(self, plan: ExecutionPlan, received_ns: int, ticket: int, *, again: bool) -> None:
         undecided = True

@@ -73,7 +73,7 @@ async def _serve(context: WorkerContext, venue: Venue, market: FollowsMarket) ->
     def on_plan(plan: ExecutionPlan, delivery: Delivery) -> asyncio.Future[None]:
         return execution.take(plan, delivery.received_ns, again=delivery.attempt > 1)
 
-    await context.bus.consume(
+    consumer = await context.bus.consume(
         "PLANNED",
         "planned.plan",
         durable=DURABLE,
@@ -84,7 +84,8 @@ async def _serve(context: WorkerContext, venue: Venue, market: FollowsMarket) ->
     ticker = asyncio.create_task(_tick(market, feed))
     try:
         await context.stopping.wait()
-        await execution.idle(context.config.worker.drain_s)
+        # Nothing new is begun; what is on its way may land.
+        await consumer.stop(context.config.worker.drain_s)
     finally:
         ticker.cancel()
 
@@ -155,9 +156,16 @@ class MarketFeed:
     def look(self) -> None:
         """Read the stream again if a state was missed, unless that is under way."""
         if self._lacking and (self._loading is None or self._loading.done()):
-            self._lacking = False
             self._warn("a pool state was missed; reading the stream again")
-            self._loading = asyncio.create_task(self._load())
+            self._loading = asyncio.create_task(self._load_again())
+
+    async def _load_again(self) -> None:
+        self._lacking = False
+        try:
+            await self._load()
+        except Exception as error:
+            self._lacking = True  # the next tick tries again
+            self._warn("the market could not be read again", error=str(error))
 
     async def _load(self) -> None:
         # Changes before keyframes: a keyframe that comes in between then builds on nothing that we lack.
