@@ -60,6 +60,19 @@ COMMANDS: dict[str, _Entry] = {
 }
 
 
+class _Group(TyperGroup):
+    """A command with commands of its own: lists them with their whole lines, where click cuts them short."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands in the order in which they were made."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first_line(command.help)) for name, command in self.commands.items()])
+
+
+def _first_line(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split())
+
+
 class _LazyCommand(TyperCommand):
     """Stand-in that knows its help line and imports the command when it is called."""
 
@@ -73,6 +86,7 @@ class _LazyCommand(TyperCommand):
         found = getattr(import_module(f"pipeline.cli.{module_name}"), attribute)
         if isinstance(found, typer.Typer):
             found.rich_markup_mode = None
+            found.info.cls = _Group
             return typer.main.get_group(found)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(self.name)(found)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def bench(
-    name: Annotated[str | None, typer.Argument(help="Benchmark; without it, list them.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Benchmark; without it, list them.", show_default=False)
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Write the result to bench/RESULTS.md.")] = False,
     json: JsonOption = False,
 ) -> None:

@@ -21,7 +21,7 @@ def root() -> None:
 @app.command()
 def show(
     section: Annotated[
-        str | None, typer.Argument(help="Only keys that begin so, such as nats or permit.lease_ms.")
+        str | None, typer.Argument(metavar="SECTION", help="Only keys that begin so, such as nats or permit.lease_ms.")
     ] = None,
     changed: Annotated[bool, typer.Option("--changed", help="Only keys that are not at their default.")] = False,
     json: JsonOption = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from pipeline.cli.output import JsonOption, print_json
-from pipeline.errors import BadData
+from pipeline.errors import BadData, UsageFailure
 from pipeline.messages import MAX_MESSAGE_BYTES, InvalidMessage
 from pipeline.messages import decode as read_message
 
@@ -15,6 +15,10 @@ def decode(json: JsonOption = False) -> None:
 
     The type is found by the file identifier. The output is JSON with or without `--json`.
     """
+    if sys.stdin.isatty():
+        raise UsageFailure(
+            "a message is read from standard input", "such as: nats kv get permit latch --raw | pipeline decode"
+        )
     # one byte past the limit is enough to know; the verifier says so
     data = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
     try:

@@ -28,8 +28,10 @@ _PERMIT_TIMEOUT_S = 1.5
 
 
 def halt(
-    reason: Annotated[str, typer.Argument(help="Why; kept with the halt.", show_default=False)],
-    by: Annotated[str, typer.Option("--by", help="Who halts; default: user@host.", show_default=False)] = "",
+    reason: Annotated[str, typer.Argument(metavar="REASON", help="Why; kept with the halt.", show_default=False)],
+    by: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="Who halts; default: user@host.", show_default=False)
+    ] = "",
     reducing: Annotated[
         bool, typer.Option("--reducing", help="Go on with what lowers exposure; stop everything else.")
     ] = False,
@@ -64,9 +66,14 @@ def halt(
 
 def resume(
     reason: Annotated[
-        str, typer.Option("--reason", help="Why trading may go on; kept with the change.", show_default=False)
+        str,
+        typer.Option(
+            "--reason", metavar="WHY", help="Why trading may go on; kept with the change.", show_default=False
+        ),
     ],
-    by: Annotated[str, typer.Option("--by", help="Who takes responsibility: a person's name.", show_default=False)],
+    by: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="Who takes responsibility: a person's name.", show_default=False)
+    ],
     reducing: Annotated[bool, typer.Option("--reducing", help="Only for what lowers exposure.")] = False,
     json: JsonOption = False,
 ) -> None:

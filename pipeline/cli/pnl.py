@@ -97,9 +97,6 @@ def pnl(
             print_held(held, names)
 
 
-trades.command("tax")(tax)
-
-
 @trades.command("list")
 def list_trades(
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
@@ -129,6 +126,9 @@ def export(
         count = write_rows(sink, COLUMNS, map(trade_row, reader.trades()), as_csv=as_csv)
     if out is not None:
         print_line(f"{count} trades written to {out}")
+
+
+trades.command("tax")(tax)
 
 
 def report_json(found: Report, trades: list[Trade], by: By | None) -> dict[str, Any]:

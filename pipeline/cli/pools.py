@@ -30,6 +30,9 @@ _REASONS_LAST = 2_000
 
 app = typer.Typer(no_args_is_help=True, help="Find pools on chain, list and show them.")
 
+# Characters of an address: enough to tell pools from each other, and to name one.
+_PREFIX = 12
+
 PairOption = Annotated[
     str | None, typer.Option("--pair", "-p", metavar="BASE/QUOTE", help="Only pools of this pair, in either order.")
 ]
@@ -81,7 +84,8 @@ def list_(
     Those that the quote core quotes, from shared memory, and those that discovery found, from its file.
 
     State: quoted; refused: the quote core cannot quote it now, with the reason where the server tells it; found:
-    discovered, and unknown to the quote core. The fee is that of the middle quoted amount. The age counts from when the
+    discovered, and unknown to the quote core. Addresses are cut: `pipeline pools show` takes the beginning of one and
+    shows the whole, and so does --json. The fee is that of the middle quoted amount. The age counts from when the
     pool's state was last known to hold.
     """
     config = settings.config()
@@ -102,21 +106,25 @@ def list_(
         return
     for line in _headlines(table, listed):
         print_line(line)
-    columns = ("pool", "venue", "pair", "state", "holds", "fee bps", "age", "slot")
+    columns = ("pool", "venue", "pair", "state", "fee bps", "age", "holds")
     cells = [
         (
-            *(row.address, row.protocol, row.pair, f"{row.state}: {row.reason}" if row.reason else row.state),
-            *(row.holds, "" if row.fee_bps is None else f"{row.fee_bps:.2f}", _age(row.age_s)),
-            "" if row.slot is None else f"{row.slot:,}",
+            *(
+                f"{row.address[:_PREFIX]}..",
+                row.protocol,
+                row.pair,
+                f"{row.state}: {row.reason}" if row.reason else row.state,
+            ),
+            *("" if row.fee_bps is None else f"{row.fee_bps:.2f}", _age(row.age_s), row.holds),
         )
         for row in rows
     ]
-    print_table(f"\n{len(rows)} pools", columns, cells, right=columns[5:])
+    print_table(f"\n{len(rows)} pools", columns, cells, right=("fee bps", "age"))
 
 
 @app.command()
 def show(
-    pool: Annotated[str, typer.Argument(help="Address, or the beginning of one that fits one pool.")],
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="Address, or the beginning of one that fits one pool.")],
     json: JsonOption = False,
 ) -> None:
     """Show one pool.
@@ -340,7 +348,11 @@ def _headlines(table: QuoteTable | None, listed: dict[str, Any] | None) -> list[
 
 
 def _shown(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, tuple | list):
+        text = " and ".join(_shown(one) for one in value) if len(value) == 2 else str(value)
+    else:
+        text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    text = "none" if value is None else text
     return text if len(text) <= 200 else f"{text[:180]} ... ({len(text)} characters)"
 
 

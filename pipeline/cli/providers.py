@@ -51,7 +51,14 @@ class Totals:
 
 
 def providers(json: JsonOption = False) -> None:
-    """Show the external quote providers."""
+    """Show the external quote providers.
+
+    Up is the share of time since the start with the breaker closed, good the share of good answers in five minutes,
+    left what the rate limit allows now. Answers counts those that were used; the others stand under "not good" by
+    reason. Read from the metrics of the quote core on this host.
+
+    Exit code 1 while a breaker is not closed, 3 when no quote core runs here.
+    """
     page = provider_page(settings.config())
     rows, totals = read_page(page)
     if json:
@@ -60,7 +67,9 @@ def providers(json: JsonOption = False) -> None:
         print_line("no external provider is asked: see external.enabled")
     else:
         _print(rows, totals)
-    if any(row.state != "closed" for row in rows):
+    if shut := [row.provider for row in rows if row.state != "closed"]:
+        if not json:
+            print_line(f"\nbreaker not closed: {', '.join(shut)}; they are asked again by themselves")
         raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
@@ -136,7 +145,7 @@ def provider_page(config: Config) -> str:
 
 
 def _print(rows: Iterable[ProviderRow], totals: Totals) -> None:
-    columns = ["provider", "breaker", "up", "good", "p50 ms", "p99 ms", "left", "asked", "answers", "not good", "KiB"]
+    columns = ["provider", "breaker", "up", "good", "p50 ms", "p99 ms", "left", "asked", "answers", "KiB", "not good"]
     table: list[tuple[Any, ...]] = [
         (
             *(row.provider, row.state + (f" ({row.opened}x)" if row.opened else "")),
@@ -146,12 +155,12 @@ def _print(rows: Iterable[ProviderRow], totals: Totals) -> None:
                 f"{row.latency_p50_ms:,.0f}",
                 f"{row.latency_p99_ms:,.0f}",
             ),
-            *(row.tokens, row.requests, row.good, ", ".join(f"{why} {n}" for why, n in sorted(row.bad.items()))),
-            f"{row.bytes_received / _KIB:,.0f}",
+            *(row.tokens, row.requests, row.good, f"{row.bytes_received / _KIB:,.0f}"),
+            ", ".join(f"{why} {n}" for why, n in sorted(row.bad.items())),
         )
         for row in rows
     ]
-    print_table("external providers", columns, table, right=(*columns[2:9], "KiB"))
+    print_table("external providers", columns, table, right=columns[2:10])
     pairs, cache, saved = totals.pairs, totals.cache, totals.saved_bytes
     print_line(
         f"\npairs   {pairs.get('whole', 0)} whole of {pairs.get('asked', 0)} asked, {pairs.get('split', 0)} of them at "

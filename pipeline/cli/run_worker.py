@@ -11,10 +11,11 @@ from pipeline.cli.output import JsonOption
 
 
 def worker(
-    name: Annotated[str, typer.Argument(help="Worker name, such as planner.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="WORKER", help="Worker name, such as planner.", show_default=False)],
     role: Annotated[
         str,
         typer.Option(
+            metavar="ROLE",
             help="Only this part of a worker that has several: quote_core has local, external, aggregator and all.",
             show_default=False,
         ),

@@ -25,7 +25,9 @@ _SOL = "So11111111111111111111111111111111111111112"
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and prepare the wallets that sign.")
 
-LabelOption = Annotated[str, typer.Option("--label", help="A name for people, kept in clear.", show_default=False)]
+LabelOption = Annotated[
+    str, typer.Option("--label", metavar="LABEL", help="A name for people, kept in clear.", show_default=False)
+]
 
 
 @app.callback()
@@ -92,12 +94,14 @@ def list_(json: JsonOption = False) -> None:
         return
     where = f", {found['keystore']}" if found["keystore"] else ""
     rows = [(one["address"], one["label"], "yes" if one["used"] else "no") for one in found["wallets"]]
-    print_table(f"{len(rows)} wallets: {found['source']}{where}", ("wallet", "label", "used"), rows)
+    print_table(f"{len(rows)} wallets of source {found['source']}{where}", ("wallet", "label", "used"), rows)
 
 
 @app.command()
 def show(
-    wallet: Annotated[str, typer.Argument(help="Address, or the beginning of one.", show_default=False)] = "",
+    wallet: Annotated[
+        str, typer.Argument(metavar="WALLET", help="Address, or the beginning of one.", show_default=False)
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Show what the wallets hold on chain: lamports, and every configured token.

@@ -227,6 +227,12 @@ def test_config_show(run: Run) -> None:
     assert "key" in table.splitlines()[0]
 
 
+def test_a_groups_help_cuts_no_line_short(run: Run) -> None:
+    found = " ".join(run("wallet", "--help").stdout.split())
+    assert "prepare Give the wallets what they need before they can trade; without --yes, show what they lack." in found
+    assert "..." not in found.split("Commands:")[1]
+
+
 def test_version(run: Run) -> None:
     assert "arbitrage-pipeline" in json.loads(run("version", "--json").stdout)
     assert run("--version").stdout == run("version").stdout
