@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import signal
 import subprocess
@@ -12,14 +11,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-from unittest import mock
+from typing import Any
 
 import pytest
+from in_process import Ran, ran
 from nats.js.errors import NotFoundError
 
 from pipeline.bus import Bus
-from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.messages import Message, PermitState
 from pipeline.nats_server import EmbeddedNats
@@ -27,14 +25,6 @@ from pipeline.sections import Config
 from pipeline.streams import TABLE, reconcile
 
 MAIN = "from pipeline.cli import main; main()"
-
-
-class Ran(NamedTuple):
-    """What a command said, and its exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 class Stage:
@@ -117,21 +107,8 @@ class Stage:
         return process
 
     async def cli(self, *arguments: str, **more: object) -> Ran:
-        """Run a command in this process: a process of its own would take seconds where many tests run at once."""
-        return await asyncio.to_thread(self._cli, arguments, self._environment(None, **more))
-
-    def _cli(self, arguments: tuple[str, ...], environment: dict[str, str]) -> Ran:
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        with (
-            mock.patch.dict(os.environ, environment, clear=True),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            try:
-                main(list(arguments))
-            except SystemExit as end:
-                code = int(end.code or 0)
-        return Ran(code, out.getvalue(), err.getvalue())
+        """Run a command in this process."""
+        return await asyncio.to_thread(ran, arguments, self._environment(None, **more))
 
     def _environment(self, extra: dict[str, str] | None, **more: object) -> dict[str, str]:
         env = {key: value for key, value in os.environ.items() if not key.startswith("PIPELINE_")}

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from in_process import Ran, ran
 
 from pipeline.bus import Bus, Delivery, Reject
 from pipeline.messages import ExecutionPlan, KillSwitch, Opportunity, PermitState
@@ -18,19 +19,12 @@ from tests.conftest import Connect
 pytestmark = pytest.mark.integration
 
 
-async def cli(url: str, *arguments: str) -> tuple[int, str, str]:
-    """Run the command line as a user would; return exit code, output and errors."""
+async def cli(url: str, *arguments: str) -> Ran:
+    """Run a command against a server."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from pipeline.cli import main; main()", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**environment, "PIPELINE_NATS__URL": url},
-    )
-    out, errors = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode is not None
-    assert b"Traceback" not in errors
-    return process.returncode, out.decode(), errors.decode()
+    done = await asyncio.to_thread(ran, arguments, {**environment, "PIPELINE_NATS__URL": url})
+    assert "Traceback" not in done.stderr
+    return done
 
 
 async def cli_json(url: str, *arguments: str, code: int = 0) -> Any:

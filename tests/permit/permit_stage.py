@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from in_process import Ran, ran
+
 from pipeline.config import load_config
 from pipeline.nats_server import EmbeddedNats
 from pipeline.permit import Allowed, Gate, Refused
@@ -71,15 +73,9 @@ class Stage:
     def manager(self, **more: object) -> subprocess.Popen[bytes]:
         return self.start("-c", MAIN, "worker", "system_manager", **more)
 
-    def cli(self, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", MAIN, *arguments],
-            env=self.environment(**more),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+    def cli(self, *arguments: str, **more: object) -> Ran:
+        """Run a command in this process."""
+        return ran(arguments, self.environment(**more))
 
     async def make_streams(self) -> None:
         nc = await connect(self.config().nats, "tests", patient=False)
