@@ -33,6 +33,7 @@ from pipeline.ledger.rows import Valuer
 from pipeline.ledger.settlement import TOTALS, Settled, add_to_total, newest_chain, notice, reopen, settle
 
 CHAIN_CHANGED = "chain_changed"
+HISTORY_PRUNED = "history_pruned"
 UNEXPLAINED_TRANSACTION = "unexplained_transaction"
 RECONCILIATION_DIFFERENCE = "reconciliation_difference"
 _CRITICAL = 2
@@ -52,6 +53,46 @@ def begin_chain(connection: Connection, genesis: str, begin_slot: int) -> ChainP
     row = newest_chain(connection)
     if row is not None and row["genesis"] == genesis:
         return position_of(row)
+    if row is not None:
+        notice(
+            connection,
+            rule=CHAIN_CHANGED,
+            severity=_CRITICAL,
+            about=genesis,
+            measured=float(row["number"] + 1),
+            limit=float(row["number"]),
+            detail=f"the chain is {genesis}, no more {row['genesis']}: its books begin anew at slot {begin_slot}",
+        )
+    return _open_books(connection, row, genesis, begin_slot)
+
+
+def begin_after_gap(connection: Connection, position: ChainPosition, begin_slot: int) -> None:
+    """Open new books for the chain that is followed: between the old ones and this slot nobody tells what happened.
+
+    Results that were pending then are lost: they stay in the sums, and no chain bears them out.
+
+    Raises:
+        ChainMoved: if the stored position is another one.
+    """
+    row = newest_chain(connection)
+    if row is None or position_of(row) != position:
+        raise ChainMoved
+    notice(
+        connection,
+        rule=HISTORY_PRUNED,
+        severity=_CRITICAL,
+        about=position.genesis,
+        key=str(begin_slot),
+        measured=float(begin_slot),
+        limit=float(position.walked_slot + 1),
+        detail=f"the chain's history begins at slot {begin_slot}, and the books had read it up to slot "
+        f"{position.walked_slot}: they begin anew there",
+    )
+    _open_books(connection, row, position.genesis, begin_slot)
+
+
+def _open_books(connection: Connection, row: Mapping[Any, Any] | None, genesis: str, begin_slot: int) -> ChainPosition:
+    """Open books behind those of `row`."""
     after = connection.scalar(select(Position.sequence).where(Position.stream == "EXECUTED")) or 0
     values = {
         "number": 1 if row is None else row["number"] + 1,
@@ -62,16 +103,6 @@ def begin_chain(connection: Connection, genesis: str, begin_slot: int) -> ChainP
         "after_sequence": 0 if row is None else after,
         "begun_ns": wall_ns(),
     }
-    if row is not None:
-        notice(
-            connection,
-            rule=CHAIN_CHANGED,
-            severity=_CRITICAL,
-            about=genesis,
-            measured=float(values["number"]),
-            limit=float(row["number"]),
-            detail=f"the chain is {genesis}, no more {row['genesis']}: its books begin anew at slot {begin_slot}",
-        )
     connection.execute(insert(ChainBook).values(**values))
     return position_of(values)
 
@@ -277,6 +308,14 @@ class ChainBooks:
         """Open books for a chain, unless it is the one that is followed."""
         with self._engine.begin() as connection:
             return begin_chain(connection, genesis, begin_slot)
+
+    def begin_after_gap(self, position: ChainPosition, begin_slot: int) -> None:
+        """Open new books for the chain that is followed, whose history begins only at that slot.
+
+        Raises ChainMoved where the stored position is another one.
+        """
+        with self._engine.begin() as connection:
+            begin_after_gap(connection, position, begin_slot)
 
     def accounts(self, chain: int) -> dict[str, AccountState]:
         """Return the wallets' accounts as the books have them, by address."""

@@ -13,6 +13,7 @@ from markets.solana.transactions.effects import Account, Effect, Payment, Step, 
 from markets.solana.venues.shape import SYSTEM_PROGRAM, TOKEN_PROGRAM, TOKEN_PROGRAMS
 from markets.tokens import SOL_MINT, USDC_MINT
 from pipeline.ledger import AccountState, Movement, PlanLink
+from workers.auditor.chain_reader import Reader
 from workers.auditor.explain import LOOKUP_TABLE_PROGRAM, explain
 from workers.auditor.walk import Contradiction, Entry, Read, apart, balances, in_order, lay, settle_untouched
 
@@ -182,3 +183,29 @@ def test_the_fee_of_a_token_between_our_own_wallets_is_upkeep() -> None:
         "upkeep",
         {SOL_MINT: Movement(upkeep=-5_000), "M": Movement(upkeep=-3)},
     )
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1_000, 1_001, 2_000, 2_500])
+@pytest.mark.parametrize("known", [None, 700])
+async def test_a_history_of_any_length_is_read_whole(count: int, known: int | None) -> None:
+    """Pages of a thousand, newest first; `until` leaves out what is booked, `before` goes on."""
+    lines = [{"signature": f"{number:0>40}", "slot": 10 + number // 3} for number in range(count)]
+
+    class Node:
+        async def call(self, _method: str, params: Any, *, read: Any, **_: Any) -> Any:
+            _, options = params
+            found = list(reversed(lines))
+            names = [line["signature"] for line in found]
+            begin = names.index(options["before"]) + 1 if "before" in options else 0
+            end = names.index(options["until"]) if options.get("until") in names else count
+            return read(found[begin:end][: options["limit"]])
+
+    pool: Any = Node()
+    reader = Reader(pool, ["w"])
+    if known is not None and known < count:
+        reader._until["w"] = lines[known]["signature"]
+    after, through = 12, 10 + count // 3 - 1
+    found = await reader.history("w", after=after, through=through)
+    first = known + 1 if known is not None and known < count else 0
+    wanted = [line["signature"] for line in lines[first:] if after < line["slot"] <= through]
+    assert [entry.signature for entry in reversed(found)] == wanted

@@ -43,6 +43,8 @@ _NO_CHAIN_YET_S = 0.25
 _TELL_S = 3.0
 _DISCOVER_S = 10.0
 _ROUNDS = 4
+_FAR_SLOTS = 1_000
+"""Every node tells of so many slots."""
 
 
 class _Again(Exception):
@@ -140,12 +142,14 @@ class ChainDesk:
         Raises:
             RpcError: if the chain does not answer.
             Contradiction: if what it says cannot all be right.
-            ChainMoved: if another auditor was faster.
+            ChainMoved: if another auditor was faster, or the books begin anew.
         """
         genesis = await reader.genesis()
         position = await self._position(reader, genesis)
         height_slot, height = await reader.height()
         stored = await self._desk.do(lambda: self._ledger.accounts(position.number))
+        # A wallet that the books know is followed on, whoever takes it out of the configuration.
+        reader.wallets |= {state.wallet for state in stored.values()}
         tracked = {address: state.wallet for address, state in stored.items()} | {one: one for one in reader.wallets}
         tracked |= await self._token_accounts(reader)
         for _ in range(_ROUNDS):
@@ -153,6 +157,7 @@ class ChainDesk:
             if through <= position.walked_slot:
                 await self._say_again()
                 return
+            await self._check_reach(reader, position, through)
             # Another node may be behind: what landed up to that height need not be told by it yet.
             known = height if height_slot <= through else position.block_height
             look = _Look(position, known, stored, tracked, through, reads)
@@ -184,6 +189,20 @@ class ChainDesk:
         reader.begin_anew()
         return await self._desk.do(lambda: self._ledger.begin_chain(genesis, begin))
 
+    async def _check_reach(self, reader: Reader, position: ChainPosition, through: int) -> None:
+        """Begin the books anew where what follows them is told no more: without it nothing can be proved.
+
+        Raises:
+            ChainMoved: if they did.
+        """
+        if position.walked_slot < position.begin_slot or through - position.walked_slot <= _FAR_SLOTS:
+            return
+        first = await reader.first_slot()
+        if first > position.walked_slot + 1:
+            await self._desk.do(lambda: self._ledger.begin_after_gap(position, first))
+            await self._desk.tell_notices()
+            raise ChainMoved
+
     async def _token_accounts(self, reader: Reader) -> dict[str, str]:
         """Return the wallets' token accounts, asked for now and then: what a wallet opens is in its history as well."""
         if time.monotonic() - self._discovered_at >= _DISCOVER_S:
@@ -199,10 +218,11 @@ class ChainDesk:
             _NotYet: if histories do not account for what accounts hold, and have not had time to.
         """
         position, stored, reads = look.position, look.stored, look.reads or {}
-        begin = position.begin_slot - 1
 
         async def history(address: str) -> list[Entry]:
-            after = position.walked_slot if address in stored else begin
+            # An account that nobody knew of may have got something long ago; a wallet that is new begins now.
+            unknown = address not in stored and look.tracked[address] in stored
+            after = position.begin_slot - 1 if unknown else position.walked_slot
             return await reader.history(address, after=after, through=look.through)
 
         unread = look.reads is None

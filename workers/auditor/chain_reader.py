@@ -48,6 +48,11 @@ class Reader:
         """Return the newest final slot and the height of its block, of one moment at one node."""
         return await self._call("getEpochInfo", [{"commitment": FINAL}], _height)
 
+    async def first_slot(self) -> int:
+        """Return the first slot that any node tells of; 0 where none says."""
+        answers = await self._pool.everywhere("getFirstAvailableBlock", read=slot_number)
+        return min((answer for answer in answers if isinstance(answer, int)), default=0)
+
     async def token_accounts(self) -> dict[str, str]:
         """Return the wallets' token accounts as they are now: address -> wallet."""
         found: dict[str, str] = {}

@@ -8,13 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.ids import deterministic_id
-from pipeline.ledger.chain import CHAIN_CHANGED, RECONCILIATION_DIFFERENCE, UNEXPLAINED_TRANSACTION
+from pipeline.ledger.chain import CHAIN_CHANGED, HISTORY_PRUNED, RECONCILIATION_DIFFERENCE, UNEXPLAINED_TRANSACTION
 from pipeline.ledger.corrections import BOOKED_OTHERWISE, TRANSACTION_LANDED_AFTER_ALL, TRANSACTION_VANISHED
 from pipeline.messages import Anomaly, ExecutionResult, ExecutionStatus, Mode, Severity
 
 __all__ = [
     "BOOKED_OTHERWISE",
     "CHAIN_CHANGED",
+    "HISTORY_PRUNED",
     "RECONCILIATION_DIFFERENCE",
     "TRANSACTION_LANDED_AFTER_ALL",
     "TRANSACTION_VANISHED",
