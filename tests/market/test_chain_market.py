@@ -108,9 +108,16 @@ async def ask(stage: Stage, method: str, *params: object) -> object:
     return answer["result"]
 
 
-async def test_it_closes_after_its_slots_and_forty_empty_ones_and_goes_on_answering(tmp_path: Path):
-    async with running(tmp_path) as (stage, bus):
+async def opportunities(bus: Bus) -> list[Opportunity]:
+    return [message for message in await everything(bus, "OPPORTUNITIES") if isinstance(message, Opportunity)]
+
+
+async def test_it_closes_after_its_slots_and_forty_empty_ones_goes_on_answering_and_repeats_with_its_seed(
+    tmp_path: Path,
+):
+    async with running(tmp_path / "first") as (stage, bus):
         await settled(stage)
+        first = await opportunities(bus)
         update = await newest(bus)
         assert update is not None
         assert update.closing
@@ -125,23 +132,16 @@ async def test_it_closes_after_its_slots_and_forty_empty_ones_and_goes_on_answer
         assert await stage.stop(stage.processes[WORKERS.index("market")]) == 0
         assert run_files.read(stage.config(), "localnet") is None
         assert "not settled in time" not in stage.logs()
-
-
-async def found_by(directory: Path, **settings: object) -> list[Opportunity]:
-    async with running(directory, **settings) as (stage, bus):
+    async with running(tmp_path / "again") as (stage, bus):
         await settled(stage)
-        found = [message for message in await everything(bus, "OPPORTUNITIES") if isinstance(message, Opportunity)]
-    return [opportunity.replace(created_ns=0) for opportunity in found]
-
-
-async def test_the_same_seed_gives_the_same_opportunities(tmp_path: Path):
-    first = await found_by(tmp_path / "first")
-    again = await found_by(tmp_path / "again")
+        again = await opportunities(bus)
     assert len(first) >= 5
-    assert again == first
+    assert [one.replace(created_ns=0) for one in again] == [one.replace(created_ns=0) for one in first]
 
 
-async def test_started_again_it_begins_another_chain_after_the_slots_of_the_old_one_and_says_so(tmp_path: Path):
+async def test_started_again_it_begins_another_chain_after_the_slots_of_the_old_one_and_told_to_close_it_closes(
+    tmp_path: Path,
+):
     async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
         old = await reached(stage, bus, FIRST_SLOT + 10)
         genesis = await ask(stage, "getGenesisHash")
@@ -153,13 +153,8 @@ async def test_started_again_it_begins_another_chain_after_the_slots_of_the_old_
         assert new.causation_id != old.causation_id
         assert await ask(stage, "getGenesisHash") != genesis
         assert "another chain begins" in stage.logs()
-        found = [message for message in await everything(bus, "OPPORTUNITIES") if isinstance(message, Opportunity)]
+        found = await opportunities(bus)
         assert len({opportunity.id for opportunity in found}) == len(found)
-
-
-async def test_told_to_close_it_closes_and_goes_on_answering(tmp_path: Path):
-    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
-        await reached(stage, bus, FIRST_SLOT + 5)
         await bus.publish(
             Command(id="c" * 32, producer="tests", kind=CommandKind.CLOSE, target="market", actor="tests")
         )

@@ -109,6 +109,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Opportunity]:
     return asyncio.run(whole_run(directory, **{"market.seed": 1}))
 
 
+@pytest.mark.thorough
 async def test_the_same_seed_gives_the_same_opportunities_and_another_seed_others(
     tmp_path: Path, expected: list[Opportunity]
 ):
@@ -140,23 +141,7 @@ async def test_killed_in_the_middle_and_started_again_it_finds_the_same(
         assert "not settled in time" not in stage.logs()
 
 
-async def test_the_server_is_killed_and_all_go_on(tmp_path: Path):
-    async with running(tmp_path, **{"market.paced": "true", "market.barrier_timeout_s": 2.0}) as (stage, bus):
-        if stage.server is None:
-            pytest.skip("the server is not ours to kill")
-        await until(stage, bus, lambda update: update.slot >= 10)
-        stage.server.kill()
-        await asyncio.to_thread(stage.server.start)
-        await eventually(lambda: bus.connected, what="the bus to reconnect")
-        await reconcile(bus.js)  # what the supervisor does: streams in memory went with the server
-        await closed(stage, bus)
-        # A reader that starts now finds every pool whole.
-        keyframes = {message.pool for _, message in await bus.last("market_data.pool.>")}
-        assert len(keyframes) == POOLS
-        assert len(await opportunities(bus)) >= 10
-
-
-async def test_a_silent_quote_core_stops_the_scanner(tmp_path: Path):
+async def test_a_silent_quote_core_stops_the_scanner_and_a_truncated_table_is_named_and_replaced(tmp_path: Path):
     async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
         await until(stage, bus, lambda update: update.slot >= 5)
         stage.processes[0].kill()
@@ -173,10 +158,32 @@ async def test_a_silent_quote_core_stops_the_scanner(tmp_path: Path):
         stage.start("quote_core")
         await until(stage, bus, lambda update: before is not None and update.slot > before.slot + 3)
 
+        # Everybody is gone, and the table is cut short.
+        for process in stage.processes:
+            process.kill()
+            process.wait()
+        path = stage.config().shm_directory / "quotes-internal"
+        whole = path.read_bytes()
+        path.unlink()
+        path.write_bytes(whole[:5000])
+        stage.start("scanner")
 
-async def test_a_pool_that_cannot_be_read_is_reported_once_and_the_others_go_on(tmp_path: Path):
+        async def named() -> bool:
+            healths = await bus.last("metrics.health.scanner")
+            return any("cannot be read" in health.detail for _, health in healths)
+
+        await eventually(named, what="the scanner to say so", logs=stage.logs)
+        stage.start("quote_core")
+        stage.start("market")
+        last = await slot_of(bus)
+        assert last is not None
+        await until(stage, bus, lambda update: update.slot > last.slot + 5)
+
+
+async def test_bad_pools_second_quote_cores_and_stops_are_lived_through(tmp_path: Path):
     async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
         await until(stage, bus, lambda update: update.slot >= 3)
+        # A pool that cannot be read is reported once, and the others go on.
         pool = (await bus.last("market_data.pool.>"))[0][1]
         broken = pool.replace(
             id="b" * 32, pool="11111111111111111111111111111111", accounts=pool.accounts[1:], slot=1, write_version=9
@@ -191,6 +198,19 @@ async def test_a_pool_that_cannot_be_read_is_reported_once_and_the_others_go_on(
         update = await slot_of(bus)
         await until(stage, bus, lambda now: update is not None and now.slot > update.slot + 5)
         assert len(await reported()) == 1
+
+        # A second quote core is refused.
+        assert await stage.ended(stage.start("quote_core")) == 4
+
+        # Told to stop, the market closes; started again, it trades on.
+        assert await stage.stop(stage.processes[WORKERS.index("market")]) == 0
+        last = await slot_of(bus)
+        assert last is not None
+        assert last.closing
+        answered = {message.correlation_id for message in await everything(bus, "PLANNED")}
+        assert answered == {opportunity.id for opportunity in await opportunities(bus)}
+        stage.start("market")
+        await until(stage, bus, lambda update: update.slot > last.slot + 10 and not update.closing)
 
 
 @pytest.mark.recorded
@@ -215,19 +235,6 @@ async def test_a_wrong_file_of_recorded_pools_ends_the_market_with_the_reason(tm
         assert "can not be read" in stage.logs()
     finally:
         stage.close()
-
-
-async def test_told_to_stop_the_market_closes_and_started_again_it_trades_on(tmp_path: Path):
-    async with running(tmp_path, **{"market.slots": 0, "market.paced": "true"}) as (stage, bus):
-        await until(stage, bus, lambda update: update.slot >= 10)
-        assert await stage.stop(stage.processes[WORKERS.index("market")]) == 0
-        last = await slot_of(bus)
-        assert last is not None
-        assert last.closing
-        answered = {message.correlation_id for message in await everything(bus, "PLANNED")}
-        assert answered == {opportunity.id for opportunity in await opportunities(bus)}
-        stage.start("market")
-        await until(stage, bus, lambda update: update.slot > last.slot + 10 and not update.closing)
 
 
 @pytest.mark.thorough
@@ -268,25 +275,35 @@ async def test_a_foreign_file_in_place_of_shared_memory_is_refused_and_left_alon
         stage.close()
 
 
-async def test_a_second_quote_core_is_refused(tmp_path: Path):
-    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
-        await until(stage, bus, lambda update: update.slot >= 3)
-        assert await stage.ended(stage.start("quote_core")) == 4
-
-
-async def test_a_new_market_on_a_kept_store_begins_after_the_slots_of_the_old_one(tmp_path: Path):
-    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
+async def test_the_server_is_killed_and_all_go_on_and_a_new_market_begins_after_the_old_one(
+    tmp_path: Path,
+):
+    async with running(tmp_path, **{"market.slots": 0, "market.barrier_timeout_s": 2.0}) as (stage, bus):
         if stage.server is None:
             pytest.skip("the server is not ours to kill")
+
+        async def restarted() -> None:
+            """Kill the server; streams in memory go with it, and are made anew as the supervisor does."""
+            assert stage.server is not None
+            stage.server.kill()
+            await asyncio.to_thread(stage.server.start)
+            await eventually(lambda: bus.connected, what="the bus to reconnect")
+            await reconcile(bus.js)
+
+        await until(stage, bus, lambda update: update.slot >= 10)
+        await restarted()
         await until(stage, bus, lambda update: update.slot >= 60)
+        # A reader that starts now finds every pool whole.
+        keyframes = {message.pool for _, message in await bus.last("market_data.pool.>")}
+        assert len(keyframes) == POOLS
+        assert len(await opportunities(bus)) >= 10
+
+        # All gone: on the store that is kept, a new market begins after the slots of the old one.
         for process in stage.processes:
             process.kill()
             process.wait()
         old = max(opportunity.slot for opportunity in await opportunities(bus))
-        stage.server.kill()
-        await asyncio.to_thread(stage.server.start)
-        await eventually(lambda: bus.connected, what="the bus to reconnect")
-        await reconcile(bus.js)
+        await restarted()
         assert await slot_of(bus) is None
         for worker in WORKERS:
             stage.start(worker)
@@ -294,27 +311,3 @@ async def test_a_new_market_on_a_kept_store_begins_after_the_slots_of_the_old_on
         found = await opportunities(bus)
         assert max(opportunity.slot for opportunity in found) > old
         assert len({opportunity.id for opportunity in found}) == len(found)
-
-
-async def test_a_truncated_table_is_named_by_the_scanner_and_replaced_by_the_quote_core(tmp_path: Path):
-    async with running(tmp_path, **{"market.slots": 0}) as (stage, bus):
-        await until(stage, bus, lambda update: update.slot >= 3)
-        for process in stage.processes:
-            process.kill()
-            process.wait()
-        path = stage.config().shm_directory / "quotes-internal"
-        whole = path.read_bytes()
-        path.unlink()
-        path.write_bytes(whole[:5000])
-        stage.start("scanner")
-
-        async def named() -> bool:
-            healths = await bus.last("metrics.health.scanner")
-            return any("cannot be read" in health.detail for _, health in healths)
-
-        await eventually(named, what="the scanner to say so", logs=stage.logs)
-        stage.start("quote_core")
-        stage.start("market")
-        before = await slot_of(bus)
-        assert before is not None
-        await until(stage, bus, lambda update: update.slot > before.slot + 5)
