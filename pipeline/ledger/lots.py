@@ -77,6 +77,10 @@ class Book:
             return amount * self._sol_price_usd_e6 // LAMPORTS_PER_SOL
         return amount if token == self._dollar else None
 
+    def held(self, token: str) -> int:
+        """Return how much the lots of a token hold."""
+        return sum(lot.amount for lot in self.lots.get(token, ()))
+
     def acquire(self, token: str, amount: int, cost_usd_e6: int, when_ns: int, source: str) -> None:
         """Open a lot."""
         if amount > 0:
@@ -146,13 +150,18 @@ def disposals(
 
 
 def _transferred(book: Book, one: Transfer) -> Iterator[Disposal]:
-    worth = book.worth(one.token, abs(one.amount)) or 0
-    if one.amount > 0:
-        book.acquire(one.token, one.amount, worth, 0 if one.event == "opening" else one.when_ns, one.event)
+    amount, event = one.amount, one.event
+    if event == "opening":
+        # Books that began anew open with what is there, and most of it has its lots already.
+        amount -= book.held(one.token)
+        event = "opening" if amount > 0 else "withdrawal"
+    if amount > 0:
+        worth = book.worth(one.token, amount) or 0
+        book.acquire(one.token, amount, worth, 0 if event == "opening" else one.when_ns, event)
         return
-    about = {"event": one.event, "disposed_ns": one.when_ns, "reference": "", "signature": one.signature}
+    about = {"event": event, "disposed_ns": one.when_ns, "reference": "", "signature": one.signature}
     # What the owner takes is no sale: it goes at its cost.
-    yield from book.dispose(one.token, -one.amount, None if one.event == "withdrawal" else 0, about)
+    yield from book.dispose(one.token, -amount, None if event == "withdrawal" else 0, about)
 
 
 def _traded(book: Book, trade: Trade) -> Iterator[Disposal]:

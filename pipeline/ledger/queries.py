@@ -157,11 +157,7 @@ def _openings(connection: Connection, chain: Mapping[Any, Any]) -> list[Transfer
         if row["mint"] not in ("", SOL):
             held[row["mint"]] = held.get(row["mint"], 0) + row["opening_amount"]
     order = chain["number"], chain["begin_slot"], -1
-    return [
-        Transfer("opening", order, token, amount, chain["begun_ns"], "")
-        for token, amount in sorted(held.items())
-        if amount
-    ]
+    return [Transfer("opening", order, token, amount, chain["begun_ns"], "") for token, amount in sorted(held.items())]
 
 
 def _moves(connection: Connection, number: int) -> list[Transfer]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from markets.tokens import SOL_MINT
+from pipeline import run_files
 from pipeline.ledger import ChainMoved, Ledger
 from workers.auditor import chain
 from workers.auditor.chain import ChainDesk
@@ -95,3 +96,12 @@ async def test_where_the_history_begins_later_than_the_books_ended_they_begin_an
     assert anomaly.rule == "history_pruned"
     assert f"begins at slot {first}" in anomaly.detail
     assert stage.ledger.totals().totals[SOL_MINT]["net_profit"] == profit_of(plan) + profit_of(second)
+
+
+async def test_a_market_that_is_stopping_is_no_other_chain(stage: ChainStage) -> None:
+    """Its run file goes before its node does."""
+    await stage.audit()
+    plan, _ = executed(stage)
+    run_files.remove(stage.config, run_files.OFFLINE_CHAIN)
+    told = await stage.audit()
+    assert (told[SOL_MINT].traded, told[SOL_MINT].difference, stage.anomalies()) == (profit_of(plan), 0, [])

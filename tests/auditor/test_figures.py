@@ -307,6 +307,27 @@ def test_disposals_of_a_cycle_and_of_what_the_owner_does() -> None:
     assert found[4].cost_usd_e6 == found[4].proceeds_usd_e6
 
 
+def test_a_later_opening_opens_no_lot_twice() -> None:
+    """Books that began anew hold what is there, and most of it has its lots already."""
+    trade = a_trade(gross=6_000, price=150_000_000, amount_in=10**9)
+    transfers = [
+        Transfer("opening", (1, 0, -1), SOL, 2 * 10**9, 1, ""),
+        Transfer("opening", (1, 0, -1), JITO, 50, 1, ""),
+        Transfer("opening", (2, 9, -1), SOL, 10**9, 8, ""),
+        Transfer("opening", (2, 9, -1), JITO, 70, 8, ""),
+        Transfer("opening", (2, 9, -1), USDC_MINT, 0, 8, ""),
+        Transfer("withdrawal", (2, 10, 0), SOL, -(10**9), 9, "w"),
+        Transfer("withdrawal", (2, 10, 1), JITO, -70, 9, "x"),
+    ]
+    found = list(disposals([((1, 7, 0), trade)], transfers, USDC_MINT))
+    gone = [(one.token, one.amount, one.signature, one.source) for one in found if one.event == "withdrawal"]
+    # The trade left 2 SOL and 500 lamports (6,000 less 5,500 of fees and tip); 1 SOL is there at the second opening.
+    assert sum(amount for token, amount, signature, _ in gone if (token, signature) == (SOL, "")) == 10**9 + 500
+    assert sum(amount for token, amount, signature, _ in gone if (token, signature) == (SOL, "w")) == 10**9
+    assert sum(amount for token, amount, *_ in gone if token == JITO) == 70
+    assert not [one for one in found if one.source == "unrecorded"]
+
+
 def test_trades_from_the_books(ledger: Ledger, url: str) -> None:
     ledger.book_plans([PlanEntry(1, a_plan(1)), PlanEntry(2, a_plan(2))], Span("t", 0, 2))
     entries = [

@@ -20,6 +20,7 @@ class Endpoints:
         """Know where to look."""
         self._config = config
         self._offline = config.executor.mode == "localnet"
+        self._instance = ""
 
     def now(self) -> tuple[EndpointSettings, ...]:
         """Return the endpoints; none while the offline chain is not there.
@@ -39,7 +40,10 @@ class Endpoints:
     def instance(self) -> str:
         """Return what tells an offline chain from the one that the same seed began before it; empty for others."""
         entry = run_files.read(self._config, run_files.OFFLINE_CHAIN) if self._offline else None
-        return f"@{entry.started_ns}" if entry is not None else ""
+        if entry is not None:
+            # A chain that is being stopped still answers when its run file is gone.
+            self._instance = f"@{entry.started_ns}"
+        return self._instance
 
     def open(self, endpoints: Sequence[EndpointSettings], counted: Callable[[bool], None] | None = None) -> RpcPool:
         """Return a pool over these endpoints that reads what is final; `counted` is told of each call if it failed."""
