@@ -221,6 +221,19 @@ async def test_a_node_of_another_chain_is_left_out():
         assert await pool.get_slot() == 100
 
 
+def test_an_endpoint_alone_is_held_against_its_own_last_word():
+    clock = FakeClock()
+    board = SlotBoard(max_lag=5, fresh_s=10, clock=clock)
+    assert board.note("a", 1_000)
+    assert not board.note("a", 9_000_000)
+    assert (board.best(), board.note("a", 1_001)) == (1_000, True)
+    clock.forward(3_600)  # an hour without a word
+    assert board.note("a", 1_001 + 9_000)
+    # The clock may have stood still, as where a machine was suspended: whoever insists is believed.
+    assert [board.note("a", 90_000 + more) for more in range(6)] == [False] * 4 + [True] * 2
+    assert board.note("a", 5)
+
+
 def test_the_chain_that_is_meant_is_not_outvoted():
     pool = RpcPool([endpoint("http://one:1"), endpoint("http://two:2")], PoolSettings(chain="meant"))
     pool.endpoints[0].chain = "another"
