@@ -13,6 +13,7 @@ import pytest
 from markets.costs import Costs
 from markets.limits import TokenBucket
 from markets.solana.landing import outcome
+from markets.solana.landing.engine import BlockEngine
 from markets.solana.landing.prepare import repriced
 from markets.solana.rpc.errors import Refused
 from markets.solana.rpc.pool import RpcPool
@@ -20,7 +21,7 @@ from markets.solana.transactions.cycle import CycleOrder, build_cycle
 from markets.solana.transactions.effects import BadTransaction
 from markets.solana.transactions.tips import TIP_ACCOUNTS, tip_account
 from markets.tokens import SOL_MINT, USDC_MINT
-from markets.venue import Dropped, Filled, Prepared, RefusedBySimulation, RefusedByWallet, Reverted
+from markets.venue import Dropped, Filled, Prepared, RefusedBySimulation, RefusedByWallet, Reverted, Undecided
 from pipeline.ids import deterministic_id
 from pipeline.messages import Mode, Protocol
 from workers.executor.result import Stamps, result_of
@@ -192,6 +193,35 @@ async def test_what_cannot_be_explained_blames_no_node_and_keeps_no_wallet(
         assert isinstance(found, Filled)
         venue.withdraw(ready)  # its reservation still waits for a balance of the slot it landed in
         assert venue._ended[plan.id] == found.slot
+
+
+async def test_what_is_recovered_keeps_its_wallet_until_it_is_decided(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        plan = stage.plan(cheap, dear)
+        ready = await venue.prepare(plan)
+        assert isinstance(ready, Prepared)
+        wallet = ready.trace.wallet
+        venue.withdraw(ready)
+        await stage.steps(2)
+        assert venue._lanes.on_the_way(wallet) == 0
+        # It comes again, nothing can be made of it now, and then its claim is found: another one may have sent it.
+        await stage.refused(venue, plan.replace(min_amount_out=plan.expected_amount_out * 2))
+        assert isinstance(await venue.recover(plan, ready.reference), Undecided)
+        await stage.steps(3)
+        assert venue._lanes.on_the_way(wallet) == 1
+
+
+async def test_a_fault_while_it_is_handed_over_is_told(stage: LandingStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("an answer that nobody thought of")
+
+    async with stage.linked() as venue:
+        cheap, dear = await stage.gap()
+        monkeypatch.setattr(BlockEngine, "sent", broken)
+        _, landing = await stage.submitted(venue, stage.plan(cheap, dear))
+        assert isinstance(await stage.until(landing), Filled)
+        assert any("nobody thought of" in warning for warning in stage.warnings)
 
 
 async def test_balances_of_a_node_that_is_behind_are_asked_for_again(stage: LandingStage) -> None:

@@ -52,7 +52,11 @@ class Pusher:
             parts.append(self._by_rpc(prepared, followed, rpc))
         if bundle is not None:
             parts.append(self._by_bundle(prepared, followed, bundle, fallback=rpc is None))
-        await asyncio.gather(*parts)
+        try:
+            await asyncio.gather(*parts)
+        except Exception as error:
+            # It is followed all the same; but nobody sends it again, and nobody else would say so.
+            self.warn(f"a transaction is not handed over any more: {error!r}")
 
     async def _by_bundle(
         self, prepared: ChainPrepared, followed: Followed, answer: asyncio.Future[Answer], *, fallback: bool

@@ -400,6 +400,7 @@ class ChainVenue:
             fees = plan.base_fee + plan.priority_fee + plan.tip
             # Its first leg may take lamports instead of wrapped SOL.
             lamports = fees + (plan.amount_in if plan.token == SOL_MINT else 0)
+            self._ended.pop(plan.id, None)  # that nothing new could be made of the plan gives no lane back
             self._lanes.hold(Lane(known.wallet, plan.id, {plan.token: plan.amount_in}, lamports))
             try:
                 await link.tracker.look_back(followed)
