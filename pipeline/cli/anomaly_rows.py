@@ -41,9 +41,10 @@ class Anomalies:
     @property
     def described(self) -> str:
         """Return the counts in words."""
-        counts = ", ".join(f"{count:,} {name}" for name, count in self.by_severity.items())
-        older = self.total - sum(self.by_severity.values())
-        return (f"{counts}, {older:,} older" if older > 0 else counts) or "none"
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.by_severity.items()) or "none"
+        if self.total > _READ:
+            return f"{self.total:,} in the last 24 h; of the newest {_READ:,} {counts}"
+        return f"{counts} in the last 24 h"
 
 
 async def read_anomalies(bus: Bus) -> Anomalies:

@@ -191,7 +191,7 @@ def _print(
     print_line(f"permit     {permit.state}{since}: {permit.reason}")
     if permit.state != "ACTIVE" and permit.epoch:
         print_line("           `pipeline resume --by NAME --reason WHY` allows trading again")
-    print_line(f"anomalies  {anomalies.described} in the last 24 h")
+    print_line(f"anomalies  {anomalies.described}")
     rows: list[tuple[Any, ...]] = [
         (
             *(row.worker, row.state, _age(row.age_s), f"{row.handled:,}", f"{row.rate:,.0f}"),
@@ -228,11 +228,9 @@ def _print(
         right=("messages", "MiB", "last", "consumers"),
     )
     if anomalies.recent:
-        print_table(
-            "\nnewest anomalies (all of them: `pipeline tap 'metrics.anomaly.>' --all`)",
-            ("time", "severity", "rule", "from", "detail"),
-            [(shown_time(row.at_ns), row.severity, row.rule, row.producer, row.detail) for row in anomalies.recent],
-        )
+        print_line("\nnewest anomalies (all of them: `pipeline tap 'metrics.anomaly.>' --all`)")
+    for row in anomalies.recent:
+        print_line(f"{shown_time(row.at_ns)}  {row.severity}  {row.rule}, said by {row.producer}\n  {row.detail}")
 
 
 def _age(age_s: float | None) -> str:

@@ -300,7 +300,7 @@ def test_streams_come_and_status_sees_them(run: Run, server: EmbeddedNats) -> No
     }
     told = run("status", **at).stdout
     assert "anomalies  1 CRITICAL, 6 WARNING in the last 24 h" in told
-    assert "2023-11-14 22:13:26 UTC  CRITICAL  unexplained_transaction  auditor  d6" in told
+    assert "2023-11-14 22:13:26 UTC  CRITICAL  unexplained_transaction, said by auditor\n  d6\n" in told
 
     checked = json.loads(run("doctor", "--json", PIPELINE_TELEMETRY__HTTP_PORT_BASE="0", **at).stdout)
     assert checked["ok"] is True, checked
