@@ -37,10 +37,13 @@ from pipeline.ledger.corrections import (
 from pipeline.ledger.models import Execution, ExecutionFill, Plan, Proof, Submission
 from pipeline.ledger.rows import Valuer
 
+SUBMISSION_WITHOUT_RESULT = "submission_without_result"
 PLAN = "plan"
 TOTALS = ("traded", "moved", "upkeep")
 _WARNING, _CRITICAL = 1, 2
 _CHUNK = 500
+_OVERDUE_BLOCKS = 300
+"""So many blocks after its transaction can no longer land a result is there, even where its executor began anew."""
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ def settle(connection: Connection, value: Valuer) -> Settled:
             _mark(connection, row["id"], Proof.LOST)
         elif 0 < row["last_valid_block_height"] < chain["block_height"] and row["wallet"] in followed:
             _never_landed(connection, settled, row, value)
+    _name_overdue(connection, chain)
     for (number, token), amount in settled.changed.items():
         if amount:
             add_to_total(connection, number, token, {"traded": amount})
@@ -93,6 +97,31 @@ def reopen(connection: Connection, chain: int, signatures: Sequence[str]) -> Non
 def _wallets_of(chain: int) -> Select[str]:
     """Select the wallets whose histories are read: of any other one nothing can be said."""
     return select(ChainAccount.address).where(ChainAccount.chain == chain, ChainAccount.address == ChainAccount.wallet)
+
+
+def _name_overdue(connection: Connection, chain: Mapping[Any, Any]) -> None:
+    """Name transactions that were decided long ago, and of which no result tells: they are in no profit."""
+    columns = (Submission.signature, Submission.plan_id, Submission.opportunity_id, Submission.last_valid_block_height)
+    query = select(*columns).where(
+        ~Submission.resulted,
+        Submission.sequence > chain["after_sequence"],
+        Submission.last_valid_block_height > 0,
+        Submission.last_valid_block_height < chain["block_height"] - _OVERDUE_BLOCKS,
+    )
+    overdue = connection.execute(query).all()
+    found = _chains_of(connection, [one.signature for one in overdue])
+    for one in overdue:
+        place = "is on the final chain" if one.signature in found else "never landed"
+        notice(
+            connection,
+            rule=SUBMISSION_WITHOUT_RESULT,
+            severity=_CRITICAL,
+            about=one.signature,
+            correlation_id=one.opportunity_id,
+            measured=float(chain["block_height"]),
+            limit=float(one.last_valid_block_height + _OVERDUE_BLOCKS),
+            detail=f"transaction {one.signature} of plan {one.plan_id} {place}, and no result tells of it",
+        )
 
 
 def _chains_of(connection: Connection, signatures: Sequence[str]) -> dict[str, list[int]]:

@@ -231,3 +231,26 @@ async def test_of_a_wallet_that_is_not_followed_nothing_is_taken_back(stage: Cha
     told = await stage.audit()
     assert (told[SOL_MINT].pending, told[SOL_MINT].difference, stage.anomalies()) == (1, 0, [])
     assert stage.ledger.totals().totals[SOL_MINT]["net_profit"] == profit_of(plan)
+
+
+@pytest.mark.parametrize("land", [True, False])
+async def test_a_transaction_of_which_no_result_tells_is_named(stage: ChainStage, land: bool) -> None:
+    """Its executor never came back: what it did stands on the chain, and in no profit."""
+    await stage.audit()
+    plan = stage.plan()
+    transaction = stage.transaction(plan)
+    submitted = stage.submitted(plan, str(transaction.signatures[0]))
+    stage.book(submitted)
+    if land:
+        stage.world.chain.send(bytes(transaction))
+    stage.advance(300)
+    told = await stage.audit()
+    assert (told[SOL_MINT].pending, stage.anomalies()) == (1, [])
+    stage.advance(100)
+    told = await stage.audit()
+    assert (told[SOL_MINT].traded, told[SOL_MINT].difference) == (profit_of(plan) if land else 0, 0)
+    [anomaly] = stage.anomalies()
+    assert (anomaly.rule, anomaly.causation_id) == ("submission_without_result", submitted.signature)
+    assert ("is on the final chain" in anomaly.detail) is land
+    await stage.audit()
+    assert len(stage.anomalies()) == 1

@@ -150,6 +150,7 @@ class ChainDesk:
         stored = await self._desk.do(lambda: self._ledger.accounts(position.number))
         # A wallet that the books know is followed on, whoever takes it out of the configuration.
         reader.wallets |= {state.wallet for state in stored.values()}
+        self._desk.wallets = reader.wallets
         tracked = {address: state.wallet for address, state in stored.items()} | {one: one for one in reader.wallets}
         tracked |= await self._token_accounts(reader)
         for _ in range(_ROUNDS):

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.ids import deterministic_id
 from pipeline.ledger.chain import CHAIN_CHANGED, HISTORY_PRUNED, RECONCILIATION_DIFFERENCE, UNEXPLAINED_TRANSACTION
 from pipeline.ledger.corrections import BOOKED_OTHERWISE, TRANSACTION_LANDED_AFTER_ALL, TRANSACTION_VANISHED
+from pipeline.ledger.settlement import SUBMISSION_WITHOUT_RESULT
 from pipeline.messages import Anomaly, ExecutionResult, ExecutionStatus, Mode, Severity
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CHAIN_CHANGED",
     "HISTORY_PRUNED",
     "RECONCILIATION_DIFFERENCE",
+    "SUBMISSION_WITHOUT_RESULT",
     "TRANSACTION_LANDED_AFTER_ALL",
     "TRANSACTION_VANISHED",
     "UNEXPLAINED_TRANSACTION",
