@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from markets.limits import TokenBucket
 from markets.solana.landing.engine import BlockEngine, EngineSettings, bundle_id, floor_of
 from markets.solana.rpc.errors import (
     BadAnswer,
@@ -213,15 +215,19 @@ async def test_what_the_engine_says_of_a_bundle(status: int, text: str, expected
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=status, text=text, headers={"Retry-After": "2"})
 
-    async with server(answer) as url, BlockEngine(EngineSettings(url, auth="word")) as engine:
+    bucket = TokenBucket(100.0, 10, time.monotonic_ns)
+    async with server(answer) as url, BlockEngine(EngineSettings(url, auth="word"), bucket) as engine:
         told = await (await engine.take()).post(b"{}")
         if expected is None:
             assert engine.sent(told) == "abc"
             return
         with pytest.raises(expected) as failure:
             engine.sent(told)
+        limited = isinstance(failure.value, RateLimited)
+        assert engine.may_send() is not limited
         if isinstance(failure.value, RateLimited):
             assert failure.value.retry_after_s == 2.0
+            assert 1.5 < bucket.wait_s() < 2.5
 
 
 def test_nothing_shows_the_engines_secrets() -> None:

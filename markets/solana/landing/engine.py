@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from markets.limits import TokenBucket
 from markets.solana.rpc.accounts import Malformed, context_slot
-from markets.solana.rpc.errors import AttemptFailed, BadAnswer
+from markets.solana.rpc.errors import AttemptFailed, BadAnswer, RateLimited
 from markets.solana.rpc.line import Answer, Line, Lines
 from markets.solana.rpc.transport import result_of
 from markets.tokens import LAMPORTS_PER_SOL
@@ -26,6 +26,9 @@ PATH = "/api/v1/bundles"
 FLOOR_PATH = PATH + "/tip_floor"
 MAX_STATUSES = 5
 """Bundles that one call may ask about."""
+
+_HOLD_S, _HOLD_MAX_S = 1.0, 10.0
+"""For how long nothing is sent where the engine limits the rate and does not say for how long, and at most."""
 
 BundleState = Literal["Pending", "Failed", "Landed", "Invalid"]
 
@@ -85,7 +88,7 @@ class BlockEngine:
         Raises:
             RpcError: if it was not taken.
         """
-        result = result_of(answer, self.host, "sendBundle")
+        result = self._result(answer, "sendBundle")
         if not isinstance(result, str) or not 1 <= len(result) <= 128:
             raise BadAnswer(self.host, "answered sendBundle with something that is no bundle id")
         return result
@@ -104,7 +107,7 @@ class BlockEngine:
                 break
             body = _request("getInflightBundleStatuses", [list(bundles[start : start + MAX_STATUSES])])
             answer = await self.lines.post(body, timeout_s=self.settings.timeout_s)
-            result = result_of(answer, self.host, "getInflightBundleStatuses")
+            result = self._result(answer, "getInflightBundleStatuses")
             found |= self._states(result)
             slot = max(slot, self._slot(result))
         return slot, found
@@ -121,6 +124,16 @@ class BlockEngine:
         if answer.status != 200:
             raise BadAnswer(self.host, f"answered HTTP {answer.status} for the tip floor")
         return floor_of(answer.body, percentile, self.host)
+
+    def _result(self, answer: Answer, method: str) -> Any:
+        """Return an answer's result; where the engine limits the rate, nothing more is sent for so long."""
+        try:
+            return result_of(answer, self.host, method)
+        except RateLimited as limited:
+            if self._bucket is not None:
+                asked_s = _HOLD_S if limited.retry_after_s is None else limited.retry_after_s
+                self._bucket.hold(min(asked_s, _HOLD_MAX_S))
+            raise
 
     def _slot(self, result: Any) -> int:
         try:
