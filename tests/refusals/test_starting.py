@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from in_process import Ran, ran
 from trading_stage import MAIN, Stage
 from whole import environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+
+
+# What the refusal of one worker stops with it.
+FEW = {"supervisor.workers": "system_manager,auditor"}
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def taken() -> Iterator[int]:
 
 
 def refused(stage: Stage, code: int, *words: str, command: tuple[str, ...] = ("up",), **settings: object) -> None:
-    """Run a command and hold its refusal to the code and the words; nothing may be left running or half made."""
+    """Run a command as a process and hold its refusal to the code and the words."""
     ended = subprocess.run(
         [sys.executable, "-c", MAIN, *command],
         env=environment(stage, **settings),
@@ -41,6 +46,15 @@ def refused(stage: Stage, code: int, *words: str, command: tuple[str, ...] = ("u
         timeout=40,
         check=False,
     )
+    hold(Ran(ended.returncode, ended.stdout, ended.stderr), code, *words)
+
+
+def refused_at_once(stage: Stage, code: int, *words: str, command: tuple[str, ...], **settings: object) -> None:
+    """The same of what is refused before any process starts, within this one."""
+    hold(ran(command, environment(stage, **settings)), code, *words)
+
+
+def hold(ended: Ran, code: int, *words: str) -> None:
     told = ended.stdout + ended.stderr
     assert ended.returncode == code, told
     assert "Traceback" not in told
@@ -62,13 +76,13 @@ def refused(stage: Stage, code: int, *words: str, command: tuple[str, ...] = ("u
 def test_a_bad_configuration(
     stage: Stage, command: tuple[str, ...], settings: dict[str, object], words: tuple[str, ...]
 ) -> None:
-    refused(stage, 2, *words, command=command, **settings)
+    refused_at_once(stage, 2, *words, command=command, **settings)
 
 
 def test_a_user_file_that_is_no_toml(stage: Stage, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[market\nseed = 1\n")
-    refused(stage, 2, str(file), "line 1", command=("--config", str(file), "up"))
+    refused_at_once(stage, 2, str(file), "line 1", command=("--config", str(file), "up"))
 
 
 def test_the_servers_port_is_taken(stage: Stage, taken: int) -> None:
@@ -76,7 +90,7 @@ def test_the_servers_port_is_taken(stage: Stage, taken: int) -> None:
 
 
 def test_a_health_port_is_taken(stage: Stage, taken: int) -> None:
-    refused(stage, 2, str(taken), "in use", "telemetry.http_port_base", **{"telemetry.http_port_base": taken})
+    refused(stage, 2, str(taken), "in use", "telemetry.http_port_base", **{"telemetry.http_port_base": taken}, **FEW)
 
 
 def test_no_server(stage: Stage) -> None:
@@ -92,16 +106,17 @@ def test_a_store_without_room_or_access(stage: Stage, tmp_path: Path) -> None:
 def test_a_wrong_file_as_pool_data(stage: Stage, tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "pools.csv.gz"
     file.write_bytes(content)
-    refused(stage, 5, str(file), command=("demo", "--seconds", "1", "--recorded", str(file)))
+    refused_at_once(stage, 5, str(file), command=("demo", "--seconds", "1", "--recorded", str(file)))
 
 
 def test_a_folder_as_pool_data(stage: Stage, tmp_path: Path) -> None:
-    refused(stage, 5, str(tmp_path), command=("demo", "--recorded", str(tmp_path)))
-    refused(stage, 5, "nowhere", command=("demo", "--recorded", str(tmp_path / "nowhere")))
+    refused_at_once(stage, 5, str(tmp_path), command=("demo", "--recorded", str(tmp_path)))
+    refused_at_once(stage, 5, "nowhere", command=("demo", "--recorded", str(tmp_path / "nowhere")))
 
 
 def test_a_database_that_cannot_be_opened(stage: Stage, tmp_path: Path) -> None:
     file = tmp_path / "books"
     file.write_bytes(b"somebody's letters" * 100)
-    refused(stage, 5, "auditor.database_url holds no books", "another", **{"auditor.database_url": f"sqlite:///{file}"})
+    books = {"auditor.database_url": f"sqlite:///{file}"}
+    refused(stage, 5, "auditor.database_url holds no books", "another", **books, **FEW)
     assert file.read_bytes() == b"somebody's letters" * 100
