@@ -23,17 +23,21 @@ def held_json(held: Sequence[Held], names: Mapping[str, tuple[str, int]]) -> lis
 
 
 def print_held(held: Sequence[Held], names: Mapping[str, tuple[str, int]]) -> None:
-    """Print one row for each token: balance - opening = traded + moved + upkeep, and what is left."""
+    """Print one row for each token there is any of: balance - opening = traded + moved + upkeep, and what is left."""
     if not held:
         print_line("The books have not been held against a chain yet.")
         return
+    slot = max(one.slot for one in held)
+    every, held = held, [one for one in held if any(getattr(one, name) for name in _AMOUNTS)]
     rows = []
     for one in held:
         symbol, decimals = names.get(one.token, (one.token, 0))
         amounts = [exact(getattr(one, name), decimals) for name in _AMOUNTS]
         rows.append((symbol, *amounts, one.transactions, one.pending))
     columns = ("token", *_AMOUNTS, "transactions", "pending")
-    print_table(f"Books against the chain, slot {max(one.slot for one in held)}", columns, rows, right=columns[1:])
+    print_table(f"Books against the chain, slot {slot:,}", columns, rows, right=columns[1:])
+    if nothing := len(every) - len(held):
+        print_line(f"{nothing} tokens more: nothing held, nothing booked.")
     wrong = [str(row[0]) for row, one in zip(rows, held, strict=True) if one.difference]
     if wrong:
         print_line(f"Not explained: {', '.join(wrong)}. The anomaly reconciliation_difference names the transaction.")

@@ -74,7 +74,8 @@ def _introduce(places: dict[str, Any]) -> None:
     for name, value in rows:
         print_line(f"{name:<13}{value}")
     print_line("\nAnybody can make the wallets' keys; nothing here is worth anything. For example:")
-    print_line(f"  curl -s {places['rpc']} -H 'content-type: application/json' \\\n    -d '{dumps(airdrop)}'")
+    body = dumps(airdrop).replace(', "params"', ',\n        "params"')  # a terminal would break it anywhere
+    print_line(f"  curl -s {places['rpc']} -H 'content-type: application/json' \\\n    -d '{body}'")
     print_line(
         "\n  import asyncio\n"
         "  from solana.rpc.async_api import AsyncClient\n"

@@ -54,6 +54,8 @@ COLUMNS: dict[str, str] = {
     "detail": "why it was not filled, or empty",
 }
 
+_RATIOS = f"Ratios need {MIN_TRADES} landed trades, annualised ones {MIN_HOURS} hours; -: nothing varied, or was lost."
+
 trades = typer.Typer(help="List and export booked trades.", no_args_is_help=True)
 
 
@@ -242,6 +244,7 @@ def _print(document: dict[str, Any], names: Mapping[str, tuple[str, int]]) -> No
         ],
         right=("value",),
     )
+    print_line(_RATIOS)
     for title, first in (("Tokens", "symbol"), ("Pairs", "pair")):
         print_line("")
         _print_rows(title, first, document[title.lower()], names)
@@ -292,9 +295,7 @@ def _print_by(by: By, rows: Sequence[dict[str, Any]], names: Mapping[str, tuple[
     columns = ("largest drawdown", "landed", "Sharpe", "Sortino", *of_hours)
     print_line("")
     print_table(f"Risk, in the token, by {by}", (by, "token", *columns), risks, right=columns)
-    print_line(
-        f"Ratios need {MIN_TRADES} landed trades, annualised ones {MIN_HOURS} hours; -: nothing varied, or was lost."
-    )
+    print_line(_RATIOS)
     print_line("")
     columns = ("trades", "difference")
     print_table("Realised less expected, by cause", (by, "token", "cause", *columns), differing, right=columns)

@@ -202,7 +202,8 @@ def open_node(config: Config) -> RpcPool:
     if not endpoints:
         raise UsageFailure(
             "no Solana RPC endpoint is configured, and no offline chain runs here",
-            "set PIPELINE_RPC__ENDPOINTS, or PIPELINE_RPC__ENDPOINTS_FILE to a file",
+            "set PIPELINE_RPC__ENDPOINTS, or PIPELINE_RPC__ENDPOINTS_FILE to a file; or bring an offline chain with "
+            "`pipeline up --set executor.mode=localnet`",
         )
     return RpcPool(
         endpoints,
