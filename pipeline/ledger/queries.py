@@ -17,6 +17,8 @@ from pipeline.ledger.models import LAYOUT, Books, Execution, ExecutionFill, Plan
 from pipeline.ledger.settlement import newest_chain
 from pipeline.ledger.trades import Trade, trades_of
 
+# Of the stream, each correction right behind its result.
+_IN_ORDER = (Execution.sequence, Execution.corrects.is_not(None), Execution.booked_ns, Execution.id)
 _OTHER = func.coalesce(Execution.other_token, Plan.other_token)
 
 
@@ -85,7 +87,7 @@ class Reader:
             select(*Execution.__table__.columns, _OTHER.label("other"), Plan.legs, *plan)
             .select_from(Execution)
             .outerjoin(Plan, Plan.id == Execution.plan_id)
-            .order_by(Execution.sequence, Execution.corrects.is_not(None), Execution.booked_ns, Execution.id)
+            .order_by(*_IN_ORDER)
         )
         with self._engine.begin() as connection:
             fills: dict[str, list[Mapping[str, Any]]] = {}
@@ -134,7 +136,7 @@ class Reader:
             select(*Execution.__table__.columns, _OTHER.label("other"), Plan.pools.label("pools"))
             .select_from(Execution)
             .outerjoin(Plan, Plan.id == Execution.plan_id)
-            .order_by(Execution.sequence, Execution.id)
+            .order_by(*_IN_ORDER)
         )
         if newest is not None:
             first = select(Execution.sequence).order_by(Execution.sequence.desc()).limit(newest).subquery()

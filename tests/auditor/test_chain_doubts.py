@@ -91,8 +91,10 @@ async def test_what_was_taken_back_wrongly_is_given_back(
     reader = open_report(url)
     try:
         [trade] = reader.all_trades()
+        rows = [(row["status"], row["equity_lamports"]) for row in reader.trades()]
     finally:
         reader.close()
+    assert rows == [("FILLED", profit_of(plan)), ("CORRECTION", 0), ("CORRECTION", profit_of(plan))]
     assert (trade.figures["net_profit"], trade.net_lamports) == (profit_of(plan), profit_of(plan))
     assert [(fill["amount_in"], fill["amount_out"]) for fill in trade.fills] == [
         (fill.amount_in, fill.amount_out) for fill in result.fills
