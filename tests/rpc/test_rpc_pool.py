@@ -221,6 +221,24 @@ async def test_a_node_of_another_chain_is_left_out():
         assert await pool.get_slot() == 100
 
 
+async def test_looking_goes_on_after_an_answer_that_nobody_thought_of(monkeypatch, caplog):
+    odd = [ValueError("an answer that nobody thought of")]
+    read = RpcPool._look
+
+    async def look(pool: RpcPool, one: Endpoint) -> None:
+        if odd:
+            raise odd.pop()
+        await read(pool, one)
+
+    monkeypatch.setattr(RpcPool, "_look", look)
+    async with nodes(small_chain(), GOOD()) as (_, urls), rpc(urls) as pool:
+        keeping = asyncio.create_task(pool.keep(0.02))
+        await asyncio.sleep(0.2)
+        assert pool.chain == small_chain().genesis
+        assert "nobody thought of" in caplog.text
+        keeping.cancel()
+
+
 def test_an_endpoint_alone_is_held_against_its_own_last_word():
     clock = FakeClock()
     board = SlotBoard(max_lag=5, fresh_s=10, clock=clock)

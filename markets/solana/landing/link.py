@@ -141,5 +141,7 @@ class ChainLink:
             await asyncio.sleep(_TABLES_S)
             try:
                 await self.read_tables(search=times % _SEARCHED_EVERY == 0)
-            except RpcError as error:
-                self._warn(f"lookup tables were not read again: {error}")
+            except Exception as error:
+                # Whatever it was, the next reading may go well: nobody else reads them.
+                told = error if isinstance(error, RpcError) else repr(error)
+                self._warn(f"lookup tables were not read again: {told}")

@@ -67,8 +67,8 @@ class SignatureSocket:
         failed = 0
         while True:
             begun = asyncio.get_running_loop().time()
-            # It is a hint: polling finds what a broken connection would have told.
-            with contextlib.suppress(aiohttp.ClientError, OSError, ValueError, RecursionError, TimeoutError):
+            # It is a hint: polling finds what a broken connection, or one of odd words, would have told.
+            with contextlib.suppress(Exception):
                 await self._hold()
             failed = 0 if asyncio.get_running_loop().time() - begun > _BACKOFF_MAX_S else failed + 1
             limit = min(_BACKOFF_S * 2.0 ** min(failed, 16), _BACKOFF_MAX_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from markets.solana.rpc.transport import post
 from markets.solana.rpc.turns import Turns
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 """Every account of a program's filter comes in one answer."""
 # An endpoint is asked for its chain at every so many looks, even where nothing speaks for another one.
@@ -295,8 +297,12 @@ class RpcPool:
     async def keep(self, interval_s: float) -> None:
         """Ask every endpoint for its slot, and now and then for its chain, until cancelled."""
         while True:
-            await asyncio.gather(*(self._look(endpoint) for endpoint in self.endpoints))
-            self._agree_on_chain()
+            try:
+                await asyncio.gather(*(self._look(endpoint) for endpoint in self.endpoints))
+                self._agree_on_chain()
+            except Exception:
+                # An answer that nobody thought of: without these looks no lag and no other chain is ever noticed.
+                log.exception("the endpoints could not be looked at")
             await asyncio.sleep(interval_s)
 
     async def _look(self, endpoint: Endpoint) -> None:
