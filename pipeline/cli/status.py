@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # A worker that has said nothing for so many reports is silent.
 _SILENT_REPORTS = 5
 _MIB = 1 << 20
+# With --watch all must stand on one screen: --json has more anomalies, whole, and the workers' addresses.
+_ANOMALIES = 3
+_DETAIL = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def status(
     """Show workers, streams, the permit and recent anomalies.
 
     Exit code 1 when a worker that should run is not READY, or a stream is missing. Anomalies are those of the last
-    24 hours; they do not change the exit code.
+    24 hours; they do not change the exit code. With --json: also where each worker answers over HTTP.
     """
     ok = asyncio.run(_status(settings.config(), watch=watch, as_json=json))
     if not ok:
@@ -196,21 +199,17 @@ def _print(
         (
             *(row.worker, row.state, _age(row.age_s), f"{row.handled:,}", f"{row.rate:,.0f}"),
             *(f"{row.latency_p50_us:,.0f}", f"{row.latency_p99_us:,.0f}", row.failed, row.dead_lettered),
-            *(
-                f"{row.memory_bytes / _MIB:,.0f}",
-                f"{row.cpu_ratio:.0%}",
-                row.permit,
-                row.detail,
-                row.http.removeprefix("http://"),
-            ),
+            *(f"{row.memory_bytes / _MIB:,.0f}", f"{row.cpu_ratio:.0%}", row.permit),
         )
         for row in workers
     ]
     columns = [
         *("worker", "state", "heard", "handled", "per s", "p50 us", "p99 us", "failed", "dead", "MiB", "cpu"),
-        *("permit", "detail", "http"),
+        "permit",
     ]
     print_table("\nworkers", columns, rows, right=columns[2:11])
+    for detail in dict.fromkeys(row.detail for row in workers if row.detail):
+        print_line(f"{', '.join(row.worker for row in workers if row.detail == detail)}: {detail}")
     print_table(
         "\nstreams",
         ["stream", "messages", "MiB", "last", "consumers", ""],
@@ -229,8 +228,9 @@ def _print(
     )
     if anomalies.recent:
         print_line("\nnewest anomalies (all of them: `pipeline tap 'metrics.anomaly.>' --all`)")
-    for row in anomalies.recent:
-        print_line(f"{shown_time(row.at_ns)}  {row.severity}  {row.rule}, said by {row.producer}\n  {row.detail}")
+    for found in anomalies.recent[:_ANOMALIES]:
+        print_line(f"{shown_time(found.at_ns)}  {found.severity}  {found.rule}, said by {found.producer}")
+        print_line(f"  {found.detail if len(found.detail) <= _DETAIL else found.detail[:_DETAIL] + ' ...'}")
 
 
 def _age(age_s: float | None) -> str:

@@ -285,7 +285,9 @@ def test_streams_come_and_status_sees_them(run: Run, server: EmbeddedNats) -> No
     assert done.returncode == ExitCode.CHECK_FAILED, "no worker runs"
     assert {row["state"] for row in found["workers"]} == {"NOT RUNNING"}
     assert found["permit"]["state"] == "HALTED"
-    assert "NOT RUNNING" in run("status", **at).stdout
+    said = run("status", **at).stdout
+    assert "NOT RUNNING" in said
+    assert said.count("no health message in METRICS") == 1
     assert found["anomalies"] == {"total": 0, "by_severity": {}, "recent": []}
     asyncio.run(raise_anomalies(server.url))
     anomalies = json.loads(run("status", "--json", **at).stdout)["anomalies"]
