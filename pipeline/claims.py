@@ -2,9 +2,8 @@
 
 The key-value bucket `claims` (pipeline/streams.py) is the one authority on who acts. `create` is compare-and-set on
 the server, so of any number of processes, restarts and redeliveries exactly one gets the revision. A claim is kept for
-seven days after its last write, as long as the result it leads to and longer than any message can be delivered again;
-then the server removes it. Nothing else removes one: a full bucket refuses new claims, and an effect without a claim
-does not happen.
+two days after its last write, twice as long as any message that it is for can be delivered again; then the server
+removes it. Nothing else removes one: a full bucket refuses new claims, and an effect without a claim does not happen.
 """
 
 from __future__ import annotations

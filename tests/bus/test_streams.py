@@ -101,6 +101,10 @@ def test_a_field_cannot_change_the_meaning_of_a_subject(name: str) -> None:
         subject_of(messages.WorkerHealth(worker=name))
 
 
+def test_a_claim_outlives_its_plan_and_its_replay() -> None:
+    assert spec_of("claims").max_age_s >= 2 * spec_of("planned").max_age_s
+
+
 def test_names() -> None:
     assert spec_of("planned").name == "PLANNED"
     assert spec_of("claims").bucket == "claims"
