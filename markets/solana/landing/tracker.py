@@ -31,6 +31,7 @@ MAX_STATUSES = 256
 FINAL_AFTER = 31
 """Blocks that stand on a final one."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
+_PLANS_FIRST_S = 0.015
 _RANKS: dict[str, int] = {"processed": 0, "confirmed": 1, "finalized": 2}
 
 Fate = Literal["landed", "bundle_failed", "ran_out"]
@@ -130,6 +131,9 @@ class Tracker:
                     await self._news.wait()
             except TimeoutError:
                 poked = False
+            else:
+                # The word of a slot comes with the slot's plans, and they have no time. Then one look serves all words.
+                await asyncio.sleep(_PLANS_FIRST_S)
             self._news.clear()
             pause_s = _FIRST_PAUSE_S if poked else min(pause_s * 1.5, _LONGEST_PAUSE_S)
             try:

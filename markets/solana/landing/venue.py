@@ -153,7 +153,7 @@ class ChainVenue:
         return 0
 
     def _told_slot(self) -> None:
-        """Look at fees and at what is followed as soon as there is a slot: nobody waits for it then."""
+        """Look at fees and balances as soon as there is a slot: nobody waits for them then."""
         self._preparer.turn()
         event, self._next_slot = self._next_slot, asyncio.Event()
         event.set()
