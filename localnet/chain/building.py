@@ -17,7 +17,11 @@ from localnet.chain_view import ChainAccount
 def stale(
     prepared: Prepared, height: int, blockhashes: Blockhashes, *processed: History | Sequence[bytes]
 ) -> ErrorForm | None:
-    """Tell why a transaction cannot be in a block of a height, as far as its blockhash and its past go."""
+    """Tell why a transaction cannot stand on a block of a height, as far as its blockhash and its past go.
+
+    As agave has it (`is_hash_index_valid` in blockhash_queue.rs), a hash is held against the newest block, not the one
+    that is being made: a transaction lands up to one block later than `last_valid_block_height` tells.
+    """
     last = blockhashes.last_valid(prepared.blockhash)
     if last is None or height > last:
         return "BlockhashNotFound"
@@ -69,7 +73,7 @@ class Building:
 
     def _check(self, prepared: Prepared, beside: Sequence[bytes]) -> None:
         kept = self.kept
-        error = stale(prepared, kept.block_height, self._blockhashes, self._history, kept.hashes, beside)
+        error = stale(prepared, kept.block_height - 1, self._blockhashes, self._history, kept.hashes, beside)
         if error is not None:
             raise ChainRefusal(error, in_words(error))
 

@@ -79,11 +79,11 @@ def test_the_same_transaction_lands_once() -> None:
     assert balance(chain, "b") == 11 * SOL
 
 
-def test_a_blockhash_is_good_for_150_blocks() -> None:
+def test_a_blockhash_is_good_for_150_blocks_and_told_to_be_one_less() -> None:
     chain = small_chain()
     blockhash, last = chain.latest_blockhash("processed")
     assert last == chain.block_height + 150
-    chances = [bytes(payment(chain, amount=SOL + n, blockhash=blockhash)) for n in range(2)]
+    chances = [bytes(payment(chain, amount=SOL + n, blockhash=blockhash)) for n in range(3)]
     while chain.block_height < last - 1:
         chain.produce()
     chain.send(chances[0])
@@ -91,10 +91,10 @@ def test_a_blockhash_is_good_for_150_blocks() -> None:
     assert len(chain.produce().records) == 1
     assert chain.blockhash_valid(blockhash)
     chain.send(chances[1])
-    assert chain.produce().records == ()
+    assert [record.block_height for record in chain.produce().records] == [last + 1]
     assert not chain.blockhash_valid(blockhash)
     with pytest.raises(ChainRefusal) as refused:
-        chain.send(chances[1])
+        chain.send(chances[2])
     assert refused.value.error == "BlockhashNotFound"
 
 

@@ -135,6 +135,23 @@ async def test_what_never_lands_runs_out(stage: LandingStage) -> None:
 
 
 @settings(route="rpc", lifetime_slots=145)
+async def test_what_lands_in_the_last_block_that_takes_it_did_not_run_out(stage: LandingStage) -> None:
+    async with stage.linked() as venue:
+        plan, ready, landing, before = await a_submission(stage, venue, {"dropped": 1.0})
+        last = ready.trace.last_valid_block_height
+        await stage.steps(last - stage.chain.block_height, 0.005)
+        stage.chain.faults.dropped = 0.0
+        await asyncio.sleep(0.2)  # it is sent again meanwhile
+        await stage.steps(40, 0.01)
+        found = await stage.until(landing)
+        assert isinstance(found, Filled), found
+        status = stage.chain.record(found.trace.signature)
+        assert status is not None
+        assert status.block_height == last + 1
+        booked(stage, plan, found, before)
+
+
+@settings(route="rpc", lifetime_slots=145)
 async def test_halted_nothing_is_handed_over_again(stage: LandingStage) -> None:
     async with stage.linked() as venue:
         plan, ready, landing, before = await a_submission(stage, venue, {"dropped": 1.0})
