@@ -25,6 +25,8 @@ from pipeline.sections import Config
 from pipeline.streams import TABLE, reconcile
 
 MAIN = "from pipeline.cli import main; main()"
+PATIENCE_S = 45.0
+"""For processes to do what they should while many others run; nothing waits so long where it is there sooner."""
 
 
 class Stage:
@@ -120,7 +122,7 @@ class Stage:
         """Everything that the workers said, for a failing test."""
         return "\n".join(f"== {path.name}\n{path.read_text()[-4000:]}" for path in self.directory.glob("*.log"))
 
-    async def ended(self, process: subprocess.Popen[bytes], within_s: float = 15.0) -> int:
+    async def ended(self, process: subprocess.Popen[bytes], within_s: float = PATIENCE_S) -> int:
         await eventually(lambda: process.poll() is not None, within_s=within_s, what="process to end", logs=self.logs)
         return process.returncode
 
@@ -139,7 +141,7 @@ class Stage:
 
 
 async def eventually(
-    probe: Callable[[], Any], *, within_s: float = 15.0, what: str = "", logs: Callable[[], str] | None = None
+    probe: Callable[[], Any], *, within_s: float = PATIENCE_S, what: str = "", logs: Callable[[], str] | None = None
 ) -> Any:
     """Wait until a probe, plain or async, returns something true; return it."""
     began = time.monotonic()

@@ -22,7 +22,7 @@ from tests.conftest import Connect
 OPPORTUNITIES = ("OPPORTUNITIES", "opportunity.found")
 
 
-async def eventually(condition: object, timeout_s: float = 5.0) -> None:
+async def eventually(condition: object, timeout_s: float = 15.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not await _true(condition):
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -30,7 +30,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 def ask(url: str, method: str, *params: object) -> object:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)["result"]
 
 
@@ -44,7 +44,7 @@ def test_it_names_its_places_answers_there_tells_of_every_second_and_stops_clean
         balance = ask(places["rpc"], "getBalance", places["wallets"][0])
         assert isinstance(balance, dict)
         assert balance["value"] > 0
-        with urllib.request.urlopen(places["tip_floor"], timeout=10) as answer:
+        with urllib.request.urlopen(places["tip_floor"], timeout=30) as answer:
             assert isinstance(json.load(answer), list)
         seconds = [json.loads(process.stdout.readline()) for _ in range(2)]
         assert seconds[0]["slot"] < seconds[1]["slot"]
@@ -53,7 +53,7 @@ def test_it_names_its_places_answers_there_tells_of_every_second_and_stops_clean
         assert seconds[1]["differences"] == 0
     finally:
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=30)
     assert process.returncode == 0
     assert not said
 
@@ -67,9 +67,9 @@ def test_without_traders_there_are_no_transactions_and_the_text_says_where_every
     example = textwrap.dedent(
         "".join(lines[lines.index("  import asyncio\n") : lines.index("  asyncio.run(main())\n") + 1])
     )
-    ran = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=30, check=False)
+    ran = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, check=False)
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=10)
+    rest, _ = process.communicate(timeout=30)
     text = "".join(lines)
     assert process.returncode == 0
     assert ": 0 transactions" in lines[-1]
@@ -84,6 +84,6 @@ def test_a_port_that_is_taken_is_told():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = started("--port", str(taken.getsockname()[1]))
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=30)
     assert process.returncode == 4
     assert "--port 0" in said

@@ -101,7 +101,7 @@ class Stage:
             self.server.stop()
 
 
-def eventually(probe: Callable[[], object], *, within_s: float = 10.0, what: str = "") -> float:
+def eventually(probe: Callable[[], object], *, within_s: float = 30.0, what: str = "") -> float:
     """Wait until a probe holds; return the seconds it took."""
     began = time.monotonic()
     while not probe():

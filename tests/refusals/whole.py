@@ -57,7 +57,7 @@ class Whole:
             self.newest = (await self.bus.js.stream_info("EXECUTED")).state.last_seq
         return self.newest
 
-    async def trades_on(self, within_s: float = 30.0, results: int = 3) -> None:
+    async def trades_on(self, within_s: float = 45.0, results: int = 3) -> None:
         """Wait until so many more results are in the stream than now."""
         before = await self.results()
 
@@ -97,7 +97,7 @@ async def whole(directory: Path, **settings: object) -> AsyncIterator[Whole]:
         await eventually(lambda: server_of(log) or stage.url, what="the server to be up", logs=log.read_text)
         bus = await Bus.connect(stage.config(**{"nats.url": server_of(log) or stage.url}).nats, name="tests")
         running = Whole(stage, bus, log, up)
-        await eventually(running.ready, within_s=40, what="all to be ready", logs=running.all_words)
+        await eventually(running.ready, within_s=60, what="all to be ready", logs=running.all_words)
         await running.trades_on()
         yield running
         up.send_signal(signal.SIGINT)

@@ -88,7 +88,7 @@ def result(value: object) -> str:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "result": value})
 
 
-async def eventually(probe: Callable[[], object], within_s: float = 15.0, what: str = "") -> None:
+async def eventually(probe: Callable[[], object], within_s: float = 30.0, what: str = "") -> None:
     """Wait until something becomes true."""
     deadline = asyncio.get_running_loop().time() + within_s
     while not probe():

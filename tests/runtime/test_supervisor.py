@@ -47,7 +47,7 @@ async def start(runtime_config: Config) -> AsyncIterator[Start]:
         await supervisor.stop()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -28,7 +28,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object
         yield json.loads(process.stdout.readline())
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
 
 
 @pytest.fixture
