@@ -3,73 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import workers.executor.execution as module
 from markets.tokens import SOL_MINT
 from markets.venue import NotPrepared, RefusedBySimulation, RefusedByWallet, Trace
-from pipeline.bus import PublishFailed, Reject, Retry
-from pipeline.claims import ClaimsUnavailable
-from pipeline.messages import ExecutionStatus, ExecutionSubmitted, Mode, PermitState, decode
-from pipeline.permit import Allowed, Refused, RefusedBy
+from pipeline.bus import PublishFailed, Reject
+from pipeline.messages import ExecutionStatus, Mode, PermitState, decode
+from pipeline.permit import Refused, RefusedBy
 from workers.executor.claim import Claimed, InvalidClaim, Settled, decode_claim, encode_claim
-from workers.executor.execution import Execution, Ports
 from workers.executor.result import result_id
 
-from .plans import JITO, SLOT_NS, START_NS, Bucket, Chain, FakeVenue, Stream, a_plan
+from .execution_world import Died, World
+from .plans import JITO, SLOT_NS, START_NS, a_plan
 
-STEPS = ("received", "prepared", "claimed", "gated", "submitted", "landed", "settled", "published")
-
-
-class Died(BaseException):
-    """The process ends here."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_pauses() -> Iterator[None]:
-    """Ask a server again at once."""
-    pause_s, module._AGAIN_S = module._AGAIN_S, 0.0
-    yield
-    module._AGAIN_S = pause_s
-
-
-class World:
-    """What outlives an executor, and the executors that come and go in front of it."""
-
-    def __init__(self, *, real_venue: bool = False) -> None:
-        self.bucket, self.stream = Bucket(), Stream()
-        self.chain = Chain() if real_venue else None
-        self.verdict: Allowed | Refused = Allowed(7, PermitState.ACTIVE)
-        self.known = False
-        self.told: list[ExecutionSubmitted] = []
-        self.lives = 0
-        self.start()
-
-    def start(self) -> None:
-        """Replace the executor: what it held in memory is gone."""
-        self.lives += 1
-        self.venue = FakeVenue(self.chain)
-        ports = Ports(
-            claims=self.bucket,
-            gate=lambda: self.verdict,
-            publish=self.stream.publish,
-            submitted=self.told.append,
-            stored=self._stored,
-            wall_ns=lambda: 1_000,
-        )
-        self.execution = Execution(self.venue, ports, producer="executor", owner=f"executor-{self.lives}")
-
-    async def _stored(self, result: Any, settled_ns: int) -> bool:
-        return self.known and result.id in self.stream.results
-
-    async def deliver(self, plan: Any, *, again: bool = False) -> None:
-        await self.execution.take(plan, 500, again=again)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 async def test_a_plan_becomes_one_result() -> None:
@@ -169,55 +120,6 @@ async def test_a_submission_is_told_with_its_transaction() -> None:
     assert (told.signature, told.wallet, told.last_valid_block_height) == (f"sig-{plan.id}", "wallet", 160)
     assert (told.token, told.slot, told.mode, told.created_ns) == (SOL_MINT, 10, Mode.PAPER, 1_000)
     assert decode(told.encode()) == told
-
-
-@pytest.mark.parametrize("real_venue", [False, True])
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("lives", [1, 2])
-async def test_death_at_any_step(step: str, real_venue: bool, lives: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    world, plan = World(real_venue=real_venue), a_plan()
-    left = lives
-
-    def crashpoint(name: str) -> None:
-        nonlocal left
-        if name == step and left:
-            left -= 1
-            raise Died
-
-    monkeypatch.setattr(module, "crashpoint", crashpoint)
-    for _ in range(lives):
-        with_death = world.deliver(plan)
-        try:
-            await with_death
-        except Died:
-            world.start()
-    await world.deliver(plan)
-    await world.deliver(plan)
-    [result] = world.stream.results.values()
-    begun = {"received", "prepared", "submitted", "landed", "settled", "published"}
-    if world.chain is not None:
-        assert sum(world.chain.begun.values()) == (0 if result.status == ExecutionStatus.ABANDONED else 1)
-        assert (result.status == ExecutionStatus.FILLED) == (step in begun)
-    else:
-        # A paper effect exists from the moment it is recorded, and not before.
-        kept = {"received", "prepared", "settled", "published"}
-        assert result.status == (ExecutionStatus.FILLED if step in kept else ExecutionStatus.ABANDONED)
-    if result.status == ExecutionStatus.ABANDONED:
-        assert (result.net_profit, result.cost, len(result.fills)) == (0, 0, 0)
-
-
-@pytest.mark.parametrize("lost", ["before create", "after create", "before update", "after update", "get"])
-@pytest.mark.parametrize("real_venue", [False, True])
-@pytest.mark.parametrize("times", [1, 12])
-async def test_lost_answers_of_the_bucket(lost: str, real_venue: bool, times: int) -> None:
-    """However long it is away: a plan that was begun is never given up, one that holds a wallet neither."""
-    world, plan = World(real_venue=real_venue), a_plan()
-    world.bucket.lose = [lost] * times if lost != "get" else ["after create", *["get"] * times]
-    await world.deliver(plan)
-    [result] = world.stream.results.values()
-    assert result.status == ExecutionStatus.FILLED
-    assert world.venue.submitted == [plan.id]
-    assert world.venue.open_tickets == 0
 
 
 async def test_what_could_not_be_claimed_in_time_gives_its_wallet_back() -> None:
@@ -430,60 +332,3 @@ async def test_a_claim_with_the_wrong_result() -> None:
         with pytest.raises(Reject):
             await world.deliver(a_plan())
     assert not world.stream.results
-
-
-faults = st.lists(
-    st.tuples(
-        st.integers(0, 3),
-        st.sampled_from([*STEPS, "recovered", "", "", ""]),
-        st.sampled_from(["", "", "before create", "after create", "before update", "after update", "get", "publish"]),
-        st.sampled_from([ClaimsUnavailable, Died]),
-    ),
-    max_size=25,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(faults=faults, real_venue=st.booleans())
-def test_any_history_ends_in_one_result_for_each_plan(
-    faults: list[tuple[int, str, str, type[BaseException]]], real_venue: bool
-) -> None:
-    """Deliveries with deaths and lost answers in any order, then quiet deliveries until all is done."""
-
-    async def history() -> None:
-        world = World(real_venue=real_venue)
-        target = ""
-
-        def crashpoint(name: str) -> None:
-            if name == target:
-                raise Died
-
-        module.crashpoint, original = crashpoint, module.crashpoint
-        try:
-            for number, target, lost, error in faults:  # noqa: B007 - crashpoint reads target
-                world.bucket.error = error
-                if lost == "publish":
-                    world.stream.failing = 1
-                elif lost:
-                    world.bucket.lose = [lost]
-                try:
-                    await world.deliver(a_plan(number))
-                except Died:
-                    world.start()
-                except Retry:
-                    pass
-            target, world.bucket.lose, world.stream.failing = "", [], 0
-            for number in range(4):
-                await world.deliver(a_plan(number))
-        finally:
-            module.crashpoint = original
-        assert {result.plan_id for result in world.stream.results.values()} == {a_plan(n).id for n in range(4)}
-        assert len(world.stream.results) == 4
-        assert world.venue.open_tickets == 0
-        for result in world.stream.results.values():
-            if world.chain is not None:
-                begun = world.chain.begun.get(f"tx-{result.plan_id}", 0)
-                assert begun == (1 if result.status == ExecutionStatus.FILLED else 0)
-            assert result.token == SOL_MINT
-
-    asyncio.run(history())
