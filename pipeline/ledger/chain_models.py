@@ -20,6 +20,7 @@ class ChainBook(Base):
     __tablename__ = "chains"
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    # Of an offline chain followed by @ and when it began, wall-clock ns: the same seed gives the same hash.
     genesis: Mapped[str] = mapped_column(String(64))
     # The books begin before the first transaction at or after this slot.
     begin_slot: Mapped[int] = mapped_column(BigInteger)

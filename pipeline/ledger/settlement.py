@@ -69,11 +69,12 @@ def settle(connection: Connection, value: Valuer) -> Settled:
     query = select(*Execution.__table__.columns).where(Execution.proof == Proof.PENDING.value)
     pending = [dict(row) for row in connection.execute(query.order_by(Execution.sequence)).mappings()]
     chains = _chains_of(connection, [row["signature"] for row in pending])
+    began_ns = _began_ns(chain)
     followed = set(connection.scalars(_wallets_of(chain["number"])))
     for row in pending:
         if row["signature"] in chains:
             _landed(connection, settled, row, chains[row["signature"]], value)
-        elif row["sequence"] <= chain["after_sequence"]:
+        elif row["sequence"] <= chain["after_sequence"] or row["finished_ns"] < began_ns:
             _mark(connection, row["id"], Proof.LOST)
         elif 0 < row["last_valid_block_height"] < chain["block_height"] and row["wallet"] in followed:
             _never_landed(connection, settled, row, value)
@@ -101,14 +102,17 @@ def _wallets_of(chain: int) -> Select[str]:
 
 def _name_overdue(connection: Connection, chain: Mapping[Any, Any]) -> None:
     """Name transactions that were decided long ago, and of which no result tells: they are in no profit."""
-    columns = (Submission.signature, Submission.plan_id, Submission.opportunity_id, Submission.last_valid_block_height)
-    query = select(*columns).where(
+    query = select(*Submission.__table__.columns).where(
         ~Submission.resulted,
         Submission.sequence > chain["after_sequence"],
         Submission.last_valid_block_height > 0,
         Submission.last_valid_block_height < chain["block_height"] - _OVERDUE_BLOCKS,
     )
     overdue = connection.execute(query).all()
+    if overdue:
+        # What was submitted before a result of a chain that is gone went to that chain, or to one before it.
+        lost = connection.scalar(select(func.max(Execution.sequence)).where(Execution.proof == Proof.LOST.value)) or 0
+        overdue = [one for one in overdue if one.sequence > lost]
     found = _chains_of(connection, [one.signature for one in overdue])
     for one in overdue:
         place = "is on the final chain" if one.signature in found else "never landed"
@@ -122,6 +126,11 @@ def _name_overdue(connection: Connection, chain: Mapping[Any, Any]) -> None:
             limit=float(one.last_valid_block_height + _OVERDUE_BLOCKS),
             detail=f"transaction {one.signature} of plan {one.plan_id} {place}, and no result tells of it",
         )
+
+
+def _began_ns(chain: Mapping[Any, Any]) -> int:
+    """Return when an offline chain began, wall-clock ns; 0 for any other one."""
+    return int(chain["genesis"].partition("@")[2] or 0)
 
 
 def _chains_of(connection: Connection, signatures: Sequence[str]) -> dict[str, list[int]]:

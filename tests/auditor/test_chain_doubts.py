@@ -174,6 +174,30 @@ async def test_a_result_of_a_chain_that_was_not_noticed_yet_is_still_held_agains
     assert (booked["filled"], booked["executions"]) == (2, 3)
 
 
+async def test_fresh_books_take_nothing_back_of_a_chain_before(stage: ChainStage, tmp_path: Path) -> None:
+    """EXECUTED holds a week, of chains that are gone; books that are new have never heard of them."""
+    plan, result = executed(stage)
+    unresulted = stage.plan(2)
+    submitted = stage.submitted(unresulted, "never"), stage.submitted(plan, result.signature)
+    await begun_anew(stage)
+    stage.ledger = Ledger(f"sqlite:///{tmp_path}/fresh.sqlite3", starting_capital_lamports=1)
+    stage.sequence = 0
+    async with Endpoints(stage.config).open((offline_endpoint(stage.url),)) as stage.rpc:
+        stage.auditor()
+        stage.book(*submitted, result, result.replace(id="dropped", status=DROPPED, signature="other"))
+        stage.advance(7)  # or the same seed gives the same transaction
+        second, _ = executed(stage, 3)
+        stage.advance(500)
+        told = await stage.audit()
+    assert (told[SOL_MINT].traded, told[SOL_MINT].difference, stage.anomalies()) == (profit_of(second), 0, [])
+    reader = open_report(f"sqlite:///{tmp_path}/fresh.sqlite3")
+    try:
+        assert [trade.row["proof"] for trade in reader.all_trades()] == ["lost", "lost", "proved"]
+    finally:
+        reader.close()
+        stage.ledger.close()
+
+
 async def test_the_same_transaction_on_two_chains_of_one_seed_is_settled_once(stage: ChainStage, url: str) -> None:
     """The same seed gives the same transactions: after a rebuild both chains bear the one result out."""
     plan, result = executed(stage)
