@@ -151,8 +151,8 @@ async def test_balances_that_cannot_be_made_out_do_not_end_the_plans_after(
             raise AssertionError("nobody thought of that")
 
         with monkeypatch.context() as patch:
-            patch.setattr("markets.solana.landing.venue.read_balances", broken)
-            venue._ended["a plan"] = None
+            patch.setattr("markets.solana.landing.balances.read_balances", broken)
+            venue.balances.ended["a plan"] = None
             await stage.steps(1)
             plan = stage.plan(*await stage.gap())
             ready = await venue.prepare(plan)
@@ -161,7 +161,7 @@ async def test_balances_that_cannot_be_made_out_do_not_end_the_plans_after(
         venue.withdraw(ready)
         await stage.steps(1)
         await asyncio.sleep(0.05)
-        assert not venue._ended  # they were asked again
+        assert not venue.balances.ended  # they were asked again
 
 
 @pytest.mark.parametrize("stage_with", [{"route": "both"}], indirect=True)

@@ -192,7 +192,7 @@ async def test_what_cannot_be_explained_blames_no_node_and_keeps_no_wallet(
         found = await venue.recover(plan, ready.reference)
         assert isinstance(found, Filled)
         venue.withdraw(ready)  # its reservation still waits for a balance of the slot it landed in
-        assert venue._ended[plan.id] == found.slot
+        assert venue.balances.ended[plan.id] == found.slot
 
 
 async def test_what_is_recovered_keeps_its_wallet_until_it_is_decided(stage: LandingStage) -> None:

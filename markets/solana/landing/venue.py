@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from markets.market_view import MarketView
-from markets.solana.landing.balances import read_balances, token_program_of
+from markets.solana.landing.balances import Balances
 from markets.solana.landing.link import ChainLink
 from markets.solana.landing.outcome import Told, Unexplained, ending_of, followed_of, look_up, not_landed
 from markets.solana.landing.pool_accounts import PoolAccounts
@@ -26,7 +26,7 @@ from markets.solana.rpc.errors import RpcError
 from markets.solana.rpc.line import Answer
 from markets.solana.wallets.keys import Signer
 from markets.solana.wallets.lanes import Lane, Lanes
-from markets.tokens import SOL_MINT, USDC_MINT
+from markets.tokens import SOL_MINT
 from markets.venue import (
     Filled,
     Landing,
@@ -41,7 +41,6 @@ from markets.venue import (
 )
 from pipeline.messages import ExecutionPlan, Mode, PoolState, SlotUpdate
 
-T = TypeVar("T")
 LINK_WAIT_S = 4.0
 """How long a plan waits for a chain that is not there yet."""
 _ASKED_AHEAD = 4
@@ -79,8 +78,8 @@ class ChainVenue:
         self.settings = settings
         self.market = MarketView()
         self.accounts = PoolAccounts(self.market)
+        self.balances = Balances(lanes, self.accounts, mints, warn)
         self._lanes = lanes
-        self._mints = mints
         self._wall_ns = wall_ns
         self._clock = clock
         self._told_ns = 0
@@ -101,11 +100,8 @@ class ChainVenue:
         self._linked = asyncio.Event()
         self._next_slot = asyncio.Event()
         self._sent: dict[str, None] = {}
-        # Lanes are given back, and balances read, when a slot comes: within a slot every plan sees the same.
-        self._ended: dict[str, int | None] = {}
-        self._balances: asyncio.Task[None] | None = None
         self._following: dict[str, Followed] = {}
-        self._background: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[object]] = set()
         self._asked_ahead: set[asyncio.Task[tuple[int, ...] | None]] = set()
 
     # The market
@@ -160,49 +156,15 @@ class ChainVenue:
         link = self._link
         if link is not None:
             link.tracker.poke()
-            if self._ended:
-                self._balances = self._in_background(self._learn(link, *self._give_back()))
+            self.balances.turn(link.rpc)
             self._in_background(link.fees.facts(self.market.slot))
             if self.accounts.lacking(self.market.states.protocols()):
                 self._in_background(self.accounts.prefetch(link.rpc))
 
-    def _give_back(self) -> tuple[set[str], set[str]]:
-        """Give lanes back; return the wallets and the tokens whose balances may be others now.
-
-        Those are all where a plan had found no lane.
-        """
-        wallets: set[str] = set()
-        mints = {SOL_MINT, USDC_MINT}
-        for plan_id, landed_slot in self._ended.items():
-            lane = self._lanes.lane_of(plan_id)
-            wallets |= set(self._lanes.addresses) if lane is None else {lane.address}
-            mints |= set(self._mints) if lane is None else lane.tokens.keys()
-            self._lanes.release(plan_id, landed_slot)
-        self._ended.clear()
-        return wallets, mints
-
-    async def _learn(self, link: ChainLink, wallets: Collection[str], asked: Collection[str]) -> None:
-        """Take the chain's word on wallets; what no node tells is asked again when the next plan has ended."""
-        mints = {mint: token_program_of(self.accounts.owner(mint)) for mint in self._mints if mint in asked}
-        try:
-            found = await read_balances(link.rpc, [one for one in self._lanes.addresses if one in wallets], mints)
-        except Exception as error:
-            # Whatever it was: plans wait for this, and must not end with it.
-            self._warn(f"balances were not read: {error if isinstance(error, RpcError) else repr(error)}")
-            self._ended.setdefault("", None)
-            return
-        for wallet, balance in found.items():
-            known = self._lanes.balance(wallet)
-            others = {mint: amount for mint, amount in known.tokens.items() if mint not in mints} if known else {}
-            self._lanes.learn(wallet, replace(balance, tokens=others | dict(balance.tokens)))
-            if not self._lanes.told(wallet):
-                self._ended.setdefault("", None)  # by a node that is behind what landed: with the next slot again
-
-    def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
+    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
+        task: asyncio.Task[object] = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        return task
 
     async def _slot_reached(self, slot: int) -> None:
         while self.market.slot < slot:
@@ -219,7 +181,7 @@ class ChainVenue:
         await link.read_tables()
         await self.accounts.prefetch(link.rpc)
         await link.fees.facts(self.market.slot)
-        await self._learn(link, self._lanes.addresses, self._mints)
+        await self.balances.read(link.rpc)
         self._link = link
         for followed in self._following.values():
             self._follow(link, followed)
@@ -269,21 +231,20 @@ class ChainVenue:
         link = await self._present_link()
         if link is None:
             return RefusedByWallet(self.slot, "no transaction was made: no chain can be reached")
-        if self._balances is not None and not self._balances.done():
-            await asyncio.wait({self._balances})
+        await self.balances.known()
         ready: Prepared | NotPrepared | None = None
         try:
             ready = await self._preparer.prepare(plan, link)
         finally:
             if not isinstance(ready, Prepared):
-                self._ended[plan.id] = None
+                self.balances.ended[plan.id] = None
         return ready
 
     def withdraw(self, prepared: Prepared) -> None:
         """Give back lane and connections of a plan that will not be submitted."""
         assert isinstance(prepared, ChainPrepared)
         if prepared.lane is not None:
-            self._ended.setdefault(prepared.lane.plan_id, None)
+            self.balances.ended.setdefault(prepared.lane.plan_id, None)
         if prepared.trial is not None:
             prepared.trial.cancel()
         for line in (prepared.bundle_line, prepared.rpc_line):
@@ -335,7 +296,7 @@ class ChainVenue:
             return landing
         finally:
             self._forget(followed.signature)
-            self._ended[plan.id] = landed_slot
+            self.balances.ended[plan.id] = landed_slot
 
     async def _fate(self, plan: ExecutionPlan, trace: Trace, followed: Followed) -> Landing:
         """Return how it ended, once the chain or the block engine has said so."""
@@ -400,7 +361,7 @@ class ChainVenue:
             fees = plan.base_fee + plan.priority_fee + plan.tip
             # Its first leg may take lamports instead of wrapped SOL.
             lamports = fees + (plan.amount_in if plan.token == SOL_MINT else 0)
-            self._ended.pop(plan.id, None)  # that nothing new could be made of the plan gives no lane back
+            self.balances.ended.pop(plan.id, None)  # that nothing new could be made of the plan gives no lane back
             self._lanes.hold(Lane(known.wallet, plan.id, {plan.token: plan.amount_in}, lamports))
             try:
                 await link.tracker.look_back(followed)
