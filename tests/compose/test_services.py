@@ -137,6 +137,7 @@ def test_the_services_come_up_and_go_down(host: Host) -> None:
     waiting = set(workers)
     deadline = time.monotonic() + 60
     while waiting and time.monotonic() < deadline:
+        time.sleep(0.5)  # a check is a process, and they are not ready sooner for being asked
         waiting = {name for name in waiting if not host.healthy(name)}
     logs = {name: (host.directory / f"{name}.log").read_text()[-500:] for name in waiting}
     assert not waiting, logs
