@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -65,6 +66,35 @@ async def test_requests_go_over_connections_that_stand() -> None:
         assert "secret" not in repr(lines)
         keeping.cancel()
         lines.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "target", "told"),
+    [
+        ("http://{}", "/", {"Host": "{}"}),
+        ("http://{}/key/", "/key/", {"Host": "{}"}),
+        (
+            "http://some%40body:pass%3Aword@{}/rpc?key=1",
+            "/rpc?key=1",
+            {"Authorization": "Basic c29tZUBib2R5OnBhc3M6d29yZA=="},
+        ),
+    ],
+)
+async def test_an_address_is_asked_as_it_was_given(address: str, target: str, told: dict[str, str]) -> None:
+    async def seen(request: web.Request) -> web.Response:
+        return web.json_response([request.raw_path, {name: request.headers.get(name) for name in told}])
+
+    async with server(seen) as url:
+        place = url.removeprefix("http://")
+        lines = Lines(address.format(place))
+        assert lines.host == place
+        answer = await lines.post(b"", timeout_s=1.0)
+        assert json.loads(answer.body) == [target, {name: value.format(place) for name, value in told.items()}]
+        lines.close()
+
+
+def test_a_literal_address_of_six_stands_in_brackets() -> None:
+    assert b"\r\nHost: [::1]:8899\r\n" in Lines("http://[::1]:8899").head
 
 
 async def test_connections_that_the_server_closes_are_made_again() -> None:

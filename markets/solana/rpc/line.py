@@ -8,13 +8,14 @@ All calls go over such connections: they also cost a third of the processor time
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httptools
 
@@ -192,15 +193,20 @@ class Lines:
         `name` is shown instead of the host.
         """
         parts = urlsplit(url)
-        host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+        literal = f"[{parts.hostname}]" if ":" in str(parts.hostname) else str(parts.hostname)
+        host = f"{literal}:{parts.port}" if parts.port else literal
         self.host = name or host
         """All that may be shown of the address."""
         self.max_answer_bytes = max_answer_bytes
-        target = (parts.path.rstrip("/") + path) or "/"
+        target = (parts.path.rstrip("/") + path if path else parts.path) or "/"
         target += f"?{parts.query}" if parts.query else ""
         self._address = (str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80))
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        fixed = {"Host": host, "Content-Type": "application/json", "Accept-Encoding": "gzip", **(headers or {})}
+        fixed = {"Host": host, "Content-Type": "application/json", "Accept-Encoding": "gzip"}
+        if parts.username is not None:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            fixed["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+        fixed |= headers or {}
         told = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
         self.head = f"{method} {target} HTTP/1.1\r\n{told}Content-Length: ".encode("latin-1")
         """What is written before a body's length."""
