@@ -143,9 +143,10 @@ def test_a_paper_fill_goes_through_a_stake_pool(registry: Registry) -> None:
         for held in market.pools.values()
         if held.pool.fair_rate() is None and stake.token_a in (held.pool.token_a, held.pool.token_b)
     )
+    bought = swap.quote_in(swap.token_a == SOL_MINT, 10**9).amount_out
     legs = [
-        Leg(pool=swap.address, protocol=swap.protocol, token_in=SOL_MINT, token_out=stake.token_a),
-        Leg(pool=stake.address, protocol=stake.protocol, token_in=stake.token_a, token_out=SOL_MINT),
+        Leg(pool=swap.address, protocol=swap.protocol, token_in=SOL_MINT, token_out=stake.token_a, amount_in=10**9),
+        Leg(pool=stake.address, protocol=stake.protocol, token_in=stake.token_a, token_out=SOL_MINT, amount_in=bought),
     ]
     plan = ExecutionPlan(id="p", token=SOL_MINT, amount_in=10**9, legs=legs)
     found = fill(plan, lambda address: market.pools[address].pool, slot=1, sol_price_usd_e6=0)
