@@ -93,10 +93,9 @@ def _note(name: str, ours: Measured) -> str:
         ("read at the other end", ours.arrived),
     )
     shown = ", ".join(f"{what} {median(times):.2f}" for what, times in stations if times)
-    without = median(
-        claimed - before for claimed, before in zip(ours.claimed, ours.simulated or ours.built, strict=True)
-    )
-    return (
-        f"{name.capitalize()}: {told(ours.outcomes)}; ms from the received plan, medians: {shown}. "
-        f"The claim, a write that nats-server syncs to disk, is most of the {without:.2f} ms before the gate.\n"
-    )
+    if ours.simulated:
+        before = "Simulation and claim go on side by side, from the built transaction on."
+    else:
+        claim = median(claimed - built for claimed, built in zip(ours.claimed, ours.built, strict=True))
+        before = f"The claim, a write that nats-server syncs to disk, is most of the {claim:.2f} ms before the gate."
+    return f"{name.capitalize()}: {told(ours.outcomes)}; ms from the received plan, medians: {shown}. {before}\n"
