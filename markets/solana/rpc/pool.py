@@ -7,21 +7,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from markets.limits import CircuitBreaker, Clock
-from markets.solana.rpc.accounts import (
-    AccountsAt,
-    Malformed,
-    accounts_at,
-    context_slot,
-    program_accounts,
-    slot_number,
-)
+from markets.solana.rpc.accounts import AccountsAt, Malformed, accounts_at, program_accounts, slot_number
+from markets.solana.rpc.asked import Asked
 from markets.solana.rpc.endpoint import Endpoint, EndpointFigures, EndpointSettings, names_apart
-from markets.solana.rpc.errors import AttemptFailed, BadAnswer, Behind, Refused, RpcError, Unanswered
+from markets.solana.rpc.errors import AttemptFailed, Refused, RpcError, Unanswered
 from markets.solana.rpc.line import Lines
 from markets.solana.rpc.settings import PoolFigures, PoolSettings, Priority
 from markets.solana.rpc.slots import SlotBoard
@@ -106,7 +99,7 @@ class RpcPool:
             Refused: the node refused it, as any other would.
             Unanswered: no endpoint gave an answer in time.
         """
-        asked = _Asked(method, params, read, min_slot, timeout_s or self.settings.timeout_s)
+        asked = Asked(method, params, read, min_slot, timeout_s or self.settings.timeout_s)
         causes: list[AttemptFailed] = []
         deadline = asyncio.get_running_loop().time() + max(self.settings.deadline_s, asked.timeout_s)
         try:
@@ -118,7 +111,7 @@ class RpcPool:
         raise Unanswered(method, causes, self.states())
 
     async def _persist(
-        self, asked: _Asked[T], priority: Priority, causes: list[AttemptFailed], deadline: float, *, hedge: bool
+        self, asked: Asked[T], priority: Priority, causes: list[AttemptFailed], deadline: float, *, hedge: bool
     ) -> T:
         """Ask until there is an answer or the attempts are used up."""
         tried: set[str] = set()
@@ -143,7 +136,7 @@ class RpcPool:
         raise Unanswered(asked.method, causes, self.states())
 
     async def _ask(
-        self, first: Endpoint, asked: _Asked[T], tried: set[str], causes: list[AttemptFailed], *, hedge: bool
+        self, first: Endpoint, asked: Asked[T], tried: set[str], causes: list[AttemptFailed], *, hedge: bool
     ) -> tuple[T] | None:
         """Ask one endpoint, and a second one if the first is slow; the first good answer counts."""
         tried.add(first.host)
@@ -181,14 +174,14 @@ class RpcPool:
             for task in running:
                 task.cancel()
 
-    async def _attempt(self, endpoint: Endpoint, asked: _Asked[T]) -> T:
+    async def _attempt(self, endpoint: Endpoint, asked: Asked[T]) -> T:
         """Make one call at one endpoint, and note how it went."""
         assert self.lines, "the pool is not open"
         begun = self.clock()
         method = asked.method
         try:
             raw = await post(self.lines[endpoint.host], method, asked.params, timeout_s=asked.timeout_s, may=asked.may)
-            answer = self._checked(raw, endpoint, asked)
+            answer = asked.answer(raw, endpoint.host, self.slots)
         except AttemptFailed as failure:
             endpoint.failed(method, failure)
             self._count(failed=failure.blames)
@@ -206,20 +199,6 @@ class RpcPool:
         self._count(failed=False)
         return answer
 
-    def _checked(self, raw: Any, endpoint: Endpoint, asked: _Asked[T]) -> T:
-        host, method = endpoint.host, asked.method
-        try:
-            answer = asked.read(raw)
-            slot = context_slot(raw) if isinstance(raw, dict) and "context" in raw else None
-        except Malformed as error:
-            raise BadAnswer(host, f"answered {method} wrongly: {error}") from None
-        if slot is not None:
-            if not self.slots.note(host, slot):
-                raise BadAnswer(host, f"answered {method} at slot {slot}, which cannot be yet")
-            if slot < asked.min_slot:
-                raise Behind(host, f"answered at slot {slot}, {asked.min_slot - slot} before the one asked for")
-        return answer
-
     async def everywhere(
         self,
         method: str,
@@ -232,7 +211,7 @@ class RpcPool:
 
         `may` is asked in the moment of writing; where it forbids it nothing is written.
         """
-        asked = _Asked(method, params, read, 0, self.settings.timeout_s, may)
+        asked = Asked(method, params, read, 0, self.settings.timeout_s, may)
         ready = [endpoint for endpoint in self._candidates(method) if endpoint.take()]
 
         async def one(endpoint: Endpoint) -> T | RpcError:
@@ -308,7 +287,7 @@ class RpcPool:
     async def _look(self, endpoint: Endpoint) -> None:
         """Ask for the slot; for the chain too, where it may be another one than it was."""
         before = self.slots.slot(endpoint.host)
-        asked = _Asked("getSlot", [{"commitment": self.settings.commitment}], slot_number, 0, self.settings.timeout_s)
+        asked = Asked("getSlot", [{"commitment": self.settings.commitment}], slot_number, 0, self.settings.timeout_s)
         try:
             if not endpoint.take():
                 return
@@ -318,7 +297,7 @@ class RpcPool:
             endpoint.looks += 1
             if (not suspect and endpoint.looks % _LOOKS_PER_CHAIN) or not endpoint.take():
                 return
-            chain = await self._attempt(endpoint, _Asked("getGenesisHash", [], _text, 0, self.settings.timeout_s))
+            chain = await self._attempt(endpoint, Asked("getGenesisHash", [], _text, 0, self.settings.timeout_s))
             if chain != endpoint.chain:
                 self.slots.forget(endpoint.host)
             endpoint.chain = chain
@@ -405,16 +384,6 @@ class RpcPool:
             open_max_s=chosen.breaker_open_max_s,
             clock=self.clock,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked(Generic[T]):
-    method: str
-    params: Sequence[object]
-    read: Callable[[Any], T]
-    min_slot: int
-    timeout_s: float
-    may: Callable[[], bool] | None = None
 
 
 def _text(result: Any) -> str:
