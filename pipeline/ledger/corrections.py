@@ -24,8 +24,7 @@ TRANSACTION_LANDED_AFTER_ALL = "transaction_landed_after_all"
 BOOKED_OTHERWISE = "booked_otherwise"
 
 Row = Mapping[Any, Any]
-# What a correction's row adds to its execution's.
-_SUMMED = (
+SUMMED = (
     "filled",
     "wins",
     "amount_in",
@@ -38,6 +37,7 @@ _SUMMED = (
     "net_profit",
     "expected_of_filled",
 )
+"""Columns that a correction's row adds to its execution's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Case:
     def after(self, correction: Row, fills: Sequence[Row]) -> Case:
         """Return the case as a correction, with its own fills, left it."""
         row = dict(self.execution)
-        for name in _SUMMED:
+        for name in SUMMED:
             row[name] += correction[name]
         for name in ("net_lamports", "net_usd_e6"):
             known = row[name] is not None and correction[name] is not None

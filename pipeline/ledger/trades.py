@@ -7,21 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.ledger.corrections import CORRECTION
+from pipeline.ledger.corrections import CORRECTION, SUMMED
 
-_SUMMED = (
-    "filled",
-    "wins",
-    "amount_in",
-    "amount_out",
-    "gross_profit",
-    "base_fee",
-    "priority_fee",
-    "tip",
-    "cost",
-    "net_profit",
-    "expected_of_filled",
-)
 _UNTOUCHED = {
     "DROPPED": "competitor",
     "EXPIRED": "expired",
@@ -104,10 +91,10 @@ def trades_of(rows: Iterable[Mapping[Any, Any]], fills: Mapping[str, list[Mappin
         row = {str(key): value for key, value in found.items()}
         if row["status"] != CORRECTION:
             own = [fill for fill in fills.get(row["id"], []) if fill["amount_in"] or fill["amount_out"]]
-            figures = {name: row[name] for name in _SUMMED}
+            figures = {name: row[name] for name in SUMMED}
             made[row["id"]] = Trade(row, figures, row["net_lamports"], row["net_usd_e6"], False, own)
         elif (trade := made.get(row["corrects"])) is not None:
-            for name in _SUMMED:
+            for name in SUMMED:
                 trade.figures[name] += row[name]
             trade.net_lamports = _sum(trade.net_lamports, row["net_lamports"])
             trade.net_usd_e6 = _sum(trade.net_usd_e6, row["net_usd_e6"])
