@@ -27,6 +27,8 @@ def bench(
     """Measure against a named baseline."""
     known = benches()
     if name is None:
+        if record:
+            raise UsageFailure("--record needs the name of a benchmark", "`pipeline bench` lists them")
         if json:
             print_json(known)
         else:

@@ -240,6 +240,7 @@ def test_version(run: Run) -> None:
 
 def test_bench_lists_what_there_is(run: Run) -> None:
     assert {"startup", "codec"} <= set(json.loads(run("bench", "--json").stdout))
+    assert run("bench", "--record").returncode == ExitCode.USAGE
 
 
 def test_decode_refuses_what_is_no_message(home: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_damaged_key_is_not_in_the_error(damage: Callable[[str], str]) -> None
             "set PIPELINE_WALLETS__KEYS, or PIPELINE_WALLETS__KEYS_FI",
         ),
         (["status", "--set", "rpc.endpoints=https://one.example/key-1111"], "a secret is no argument"),
-        (["wallet", "show", str(KEY)], "no wallet begin with these characters"),
+        (["wallet", "show", str(KEY)], "no wallet begins with these characters"),
         (["wallet", "import", "--label", str(KEY)], "a label has up to 40"),
     ],
 )

@@ -65,8 +65,8 @@ def one_of(config: Config, beginning: str) -> str:
     """
     found = [one["address"] for one in listed(config)["wallets"] if one["address"].startswith(beginning)]
     if len(found) != 1:
-        how_many = "no wallet" if not found else f"{len(found)} wallets"
-        raise UsageFailure(f"{how_many} begin with these characters", "`pipeline wallet list` shows them")
+        how_many = "no wallet begins" if not found else f"{len(found)} wallets begin"
+        raise UsageFailure(f"{how_many} with these characters", "`pipeline wallet list` shows them")
     return str(found[0])
 
 
