@@ -97,12 +97,9 @@ class Consumer:
         )
 
     async def stop(self, timeout_s: float) -> bool:
-        """Take nothing more, wait for the running handlers, hand the rest back; return whether all finished in time.
-
-        Stopped already, there is nothing to do.
-        """
+        """Take nothing more, wait for the running handlers, hand the rest back; return whether all finished in time."""
         self._stopping = True
-        subscriptions, self._subscriptions = self._subscriptions, []
+        subscriptions, self._subscriptions = self._subscriptions, []  # stopped again, there is nothing to do
         for subscription in subscriptions:
             await self._client.unsubscribe_direct(subscription)
         for entry in self._queue:
