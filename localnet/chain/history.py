@@ -43,9 +43,11 @@ class Kept:
 class History:
     """The blocks of this fork, newest last, and indexes over them."""
 
-    def __init__(self, slots: int) -> None:
-        """Keep the blocks of so many slots."""
+    def __init__(self, slots: int, first_slot: int) -> None:
+        """Keep the blocks of so many slots, from a first one on."""
         self._slots = max(slots, RECENT_SLOTS)
+        self.first_slot = first_slot
+        """No block of this slot or a later one was let go."""
         self._blocks: deque[Kept] = deque()
         self._by_signature: dict[str, Record] = {}
         self._by_address: dict[str, deque[Record]] = {}
@@ -68,6 +70,7 @@ class History:
             self._blocks[0].slot <= block.slot - self._slots
             and self._blocks[0].block_height < block.block_height - MAX_AGE
         ):
+            self.first_slot = self._blocks[0].slot + 1
             self._forget(self._blocks.popleft())
 
     def take_back(self, last_slot: int) -> list[Kept]:

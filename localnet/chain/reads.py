@@ -29,7 +29,7 @@ class ChainReads:
         """Begin with a genesis block that holds the built-in programs."""
         self._vm = Execution()
         self._hashes = Blockhashes(name, first_slot, first_slot)
-        self._history = History(history_slots)
+        self._history = History(history_slots, first_slot)
         self._queue: dict[str, Queued] = {}
         self._book = Book()
         self._highest = first_slot
@@ -98,6 +98,11 @@ class ChainReads:
         confirmed = record.slot <= self.views.by("confirmed").slot
         on_top = self.block_height - record.block_height
         return Status(record.slot, on_top, record.error, "confirmed" if confirmed else "processed")
+
+    @property
+    def first_record_slot(self) -> int:
+        """Return the slot from which on every transaction is still told."""
+        return self._history.first_slot
 
     def record(self, signature: str, commitment: Commitment = "finalized") -> Record | None:
         """Return a transaction of a block at a commitment or beyond it."""

@@ -134,8 +134,8 @@ def transaction_count(node: NodeState, params: Params) -> object:
 
 
 def first_available_block(node: NodeState, _params: Params) -> object:
-    """Answer getFirstAvailableBlock and minimumLedgerSlot."""
-    return node.views.at(KEPT_SLOTS).slot
+    """Answer getFirstAvailableBlock and minimumLedgerSlot: where the transactions that are told begin."""
+    return node.views.at(KEPT_SLOTS).slot if node.ledger is None else node.ledger.first_record_slot
 
 
 def block_time(node: NodeState, params: Params) -> object:

@@ -98,6 +98,19 @@ async def test_where_the_history_begins_later_than_the_books_ended_they_begin_an
     assert stage.ledger.totals().totals[SOL_MINT]["net_profit"] == profit_of(plan) + profit_of(second)
 
 
+async def test_an_auditor_that_was_away_for_long_goes_on_while_transactions_are_told(
+    stage: ChainStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The offline chain lets go of accounts and blocks long before it lets go of transactions."""
+    await stage.audit()
+    plan, _ = executed(stage)
+    stage.advance(400)
+    monkeypatch.setattr(chain, "_FAR_SLOTS", 100)
+    told = await stage.audit()
+    assert (told[SOL_MINT].traded, told[SOL_MINT].difference, told[SOL_MINT].pending) == (profit_of(plan), 0, 0)
+    assert stage.anomalies() == []
+
+
 async def test_a_market_that_is_stopping_is_no_other_chain(stage: ChainStage) -> None:
     """Its run file goes before its node does."""
     await stage.audit()

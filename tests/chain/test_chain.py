@@ -288,8 +288,11 @@ def test_the_oldest_records_are_let_go_of_but_nothing_that_could_be_repeated() -
     assert chain.status(signature) is None
     assert chain.status(signature, history=True) is not None
     assert len(chain.signatures(address("a"))) == 1
+    slot = chain.status(signature, history=True).slot
+    assert chain.first_record_slot < slot
     for _ in range(60):
         chain.produce()
+    assert slot < chain.first_record_slot == chain.slot - 199
     assert chain.status(signature, history=True) is None
     assert chain.signatures(address("a")) == []
     chain.send(raw, preflight=False)
