@@ -301,7 +301,7 @@ class Supervisor:
             if not late and time.monotonic() >= deadline:
                 late = True
                 for worker in waiting:
-                    words = self.last_words(worker.name)
+                    words = self.last_words(worker.name) or "it has said nothing yet"
                     self._say(
                         worker.name, worker.state, f"not ready after {self._section.ready_timeout_s:g} s: {words}"
                     )
