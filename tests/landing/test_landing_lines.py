@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from markets.limits import TokenBucket
 from markets.solana.landing.engine import BlockEngine, EngineSettings, bundle_id, floor_of
@@ -29,14 +36,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def server(handler: Handler) -> AsyncIterator[str]:
+async def server(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    place = f"127.0.0.1:{runner.addresses[0][1]}"
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"https://{place}" if tls else f"http://{place}"
     finally:
         await runner.cleanup()
 
@@ -95,6 +103,38 @@ async def test_an_address_is_asked_as_it_was_given(address: str, target: str, to
 
 def test_a_literal_address_of_six_stands_in_brackets() -> None:
     assert b"\r\nHost: [::1]:8899\r\n" in Lines("http://[::1]:8899").head
+
+
+def certificate(folder: Path, address: str) -> tuple[Path, Path]:
+    """Make a certificate of its own for an address, and its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now, day = datetime.now(UTC), timedelta(days=1)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=True)
+        .sign(key, SHA256())
+    )
+    shown, secret = folder / f"{address}.pem", folder / f"{address}.key"
+    shown.write_bytes(made.public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return shown, secret
+
+
+async def test_over_tls_and_only_to_whom_the_address_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, secret = certificate(tmp_path, "127.0.0.1")
+    others, _ = certificate(tmp_path, "127.0.0.2")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(shown, secret)
+    async with server(echo, tls) as url:
+        monkeypatch.setenv("SSL_CERT_FILE", str(shown))
+        lines = Lines(url + "/base?key=secret")
+        for _ in range(2):
+            assert (await lines.post(b"x" * 100_000, timeout_s=2.0)).body.endswith(b"x" * 1000)
+        lines.close()
+        for wrong, told in ((others, url), (shown, url.replace("127.0.0.1", "localhost"))):
+            monkeypatch.setenv("SSL_CERT_FILE", str(wrong))
+            with pytest.raises(Unreachable, match=r"cannot be reached \(SSLCertVerificationError\)$"):
+                await Lines(told + "/base?key=secret").post(b"", timeout_s=2.0)
 
 
 async def test_connections_that_the_server_closes_are_made_again() -> None:
