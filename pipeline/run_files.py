@@ -114,7 +114,7 @@ def last_error(log_path: Path) -> str:
             entry = json.loads(line)
         except ValueError:
             if line.startswith(("error:", "Traceback")) or "Error" in line:
-                return line.strip()
+                return line.strip().removeprefix("error: ")
             continue
         if isinstance(entry, dict) and entry.get("level") in ("error", "warning"):
             what = str(entry.get("error") or entry.get("event", ""))
