@@ -233,7 +233,10 @@ def test_a_wallet_is_prepared_once(run: Run, node: str) -> None:
     assert "nothing was sent" in poor.err
     airdrop(node, wallet, 4_000_000_000)
 
-    there["PIPELINE_RPC__ENDPOINTS"] = node
+    # Ready for live mode, its endpoint is one of another chain than the one that is meant: mainnet.
+    other = run("prepare", "--wrapped", "2.5", "--yes", "--set", "executor.mode=live", **there)
+    assert other.code == 4
+    assert "executor.chain means 5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d; nothing was sent" in other.err
     lacking = run("prepare", "--wrapped", "2.5", "--json", **there).said["wallets"][0]
     assert lacking["short"] == 0
     assert [step["does"].split(" ")[0] for step in lacking["steps"]] == ["open", "open", "wrap"]

@@ -24,7 +24,7 @@ from markets.tokens import SOL_MINT, load_registry
 from pipeline import run_files
 from pipeline.config import Config
 from pipeline.errors import CheckFailed, Refused, Unreachable, UsageFailure
-from pipeline.live import MAINNET
+from pipeline.live import MAINNET, required_chain
 from workers.executor.live import genesis_hashes
 from workers.executor.wallet_desk import configured, said
 
@@ -89,6 +89,9 @@ async def _prepare(config: Config, wanted: Wanted, *, send: bool, tell: Callable
             return document
         if survey.chain == MAINNET and settings.source == "localnet":
             raise Refused("the wallets of the offline market are known to everybody", "set wallets.source")
+        if (meant := required_chain(config)) and survey.chain != meant:
+            what = f"the endpoints serve chain {survey.chain}, and executor.chain means {meant}; nothing was sent"
+            raise Refused(what, "look at PIPELINE_RPC__ENDPOINTS")
         if short := [one["address"] for one in document["wallets"] if one["short"]]:
             raise Refused(f"{short[0]} has not the lamports for that; nothing was sent", "send some SOL to it first")
         with said():
