@@ -19,6 +19,7 @@ from pipeline.config import Config, forget_secrets
 from pipeline.errors import ExitCode, Failure, Refused, UsageFailure
 from pipeline.live import check_live
 from pipeline.supervisor import SERVER, Event, State, Supervisor, worker_command
+from pipeline.worker import known_workers
 
 
 def up(
@@ -42,6 +43,9 @@ def up(
     if unknown := [name for name in only or [] if name not in names]:
         raise UsageFailure(f"no worker {unknown[0]!r} in supervisor.workers", f"it holds: {', '.join(names)}")
     chosen = [name for name in names if not only or name in only]
+    known = known_workers()
+    if unknown := [name for name in chosen if name.partition("-")[0] not in known]:
+        raise UsageFailure(f"there is no worker {unknown[0]!r}", f"workers: {', '.join(known)}")
     check_live(config, live=live, workers=chosen)
     if running := run_files.read(config, SERVER):
         raise Refused(

@@ -238,6 +238,13 @@ def test_version(run: Run) -> None:
     assert run("--version").stdout == run("version").stdout
 
 
+def test_up_starts_nothing_where_a_worker_is_not_known(run: Run, home: Path) -> None:
+    done = run("up", "--set", "supervisor.workers=auditor,nope")
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.startswith("error: there is no worker 'nope'")
+    assert done.stdout == ""
+
+
 def test_bench_lists_what_there_is(run: Run) -> None:
     assert {"startup", "codec"} <= set(json.loads(run("bench", "--json").stdout))
     assert run("bench", "--record").returncode == ExitCode.USAGE
@@ -269,9 +276,14 @@ async def raise_anomalies(url: str) -> None:
     await bus.close()
 
 
+def reaching(server: EmbeddedNats) -> dict[str, str]:
+    """The environment in which a server is there; a busy machine may take longer than the home waits."""
+    return {"PIPELINE_NATS__URL": server.url, "PIPELINE_NATS__CONNECT_TIMEOUT_S": "5"}
+
+
 @pytest.mark.integration
 def test_streams_come_and_status_sees_them(run: Run, server: EmbeddedNats) -> None:
-    at = {"PIPELINE_NATS__URL": server.url}
+    at = reaching(server)
     assert run("init-streams", "--check", **at).returncode == ExitCode.CHECK_FAILED
     missing = json.loads(run("status", "--json", **at).stdout)
     assert missing["ok"] is False
@@ -316,7 +328,7 @@ def test_doctor_says_how_to_mend_it(run: Run, server: EmbeddedNats, home: Path) 
     (home / "shm").mkdir()
     (home / "shm" / "permit").write_bytes(b"of another version" * 64)
     port = server.url.rsplit(":", 1)[1]
-    done = run("doctor", "--json", PIPELINE_NATS__URL=server.url, PIPELINE_SYSTEM_MANAGER__PORT=port)
+    done = run("doctor", "--json", PIPELINE_SYSTEM_MANAGER__PORT=port, **reaching(server))
     assert done.returncode == ExitCode.CHECK_FAILED
     bad = {row["check"]: row for row in json.loads(done.stdout)["findings"] if row["level"] == "bad"}
     assert {"ports", "shared memory: permit"} <= set(bad)
@@ -331,6 +343,7 @@ def test_up_ends_on_ctrl_c(run: Run) -> None:
         "PIPELINE_TELEMETRY__HTTP_PORT_BASE": "0",
         "PIPELINE_SYSTEM_MANAGER__PORT": "0",
         "PIPELINE_NATS__EMBEDDED_PORT": "0",
+        "PIPELINE_NATS__CONNECT_TIMEOUT_S": "5",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "up", "--json", "--only", "system_manager", "--only", "auditor"],
@@ -342,7 +355,9 @@ def test_up_ends_on_ctrl_c(run: Run) -> None:
     assert process.stdout is not None
     ready: set[str] = set()
     while not {"nats-server", "system_manager", "auditor"} <= ready:
-        event = json.loads(process.stdout.readline())
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        event = json.loads(line)
         if event["state"] == "ready":
             ready.add(event["name"])
     found = run("status", "--json", "--set", 'supervisor.workers=["system_manager", "auditor"]')
