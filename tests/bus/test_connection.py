@@ -216,3 +216,20 @@ def test_delays_grow_to_their_limit() -> None:
 
 def test_the_lean_client_sends_nothing_while_not_connected() -> None:
     assert LeanClient().send(b"PUB x 0\r\n\r\n") is False
+
+
+async def test_a_watch_sees_what_is_published_when_it_has_begun(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where nats-py's flusher has no turn: its PING would overtake the subscription."""
+    bus, source = await connect("watcher"), await connect("source")
+    seen: list[str] = []
+
+    async def never() -> None:
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bus.client, "_flush_pending", never)
+        await bus.watch("opportunity.>", lambda message, delivery: seen.append(message.id))
+    await source.publish(Opportunity(id="now"))
+    await eventually(lambda: seen == ["now"], 3.0)
