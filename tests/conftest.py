@@ -38,8 +38,8 @@ ALONE = frozenset(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one test more at a time than there are processors: tests wait much of their time."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Run as many tests at a time as there are processors; of those that start processes, more would starve."""
+    return len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
