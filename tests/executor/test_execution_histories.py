@@ -97,8 +97,8 @@ def test_any_history_ends_in_one_result_for_each_plan(
 
         module.crashpoint, original = crashpoint, module.crashpoint
         try:
-            for number, target, lost, error in faults:  # noqa: B007 - crashpoint reads target
-                world.bucket.error = error
+            for number, step, lost, error in faults:
+                target, world.bucket.error = step, error
                 if lost == "publish":
                     world.stream.failing = 1
                 elif lost:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,12 +12,6 @@ from markets.solana.rpc.pool import RpcPool
 from markets.venue import Prepared
 
 from .landing_stage import LandingStage
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[LandingStage]:
-    async with LandingStage.opened() as stage:
-        yield stage
 
 
 async def test_fees_asked_with_the_opportunity_are_there_for_its_plan(

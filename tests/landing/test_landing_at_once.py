@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,18 +13,6 @@ from markets.solana.rpc.line import Line, Lines
 from markets.venue import Filled, Prepared, RefusedBySimulation, RefusedByWallet, tried_out
 
 from .landing_stage import LandingStage
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[LandingStage]:
-    async with LandingStage.opened() as stage:
-        yield stage
-
-
-@pytest.fixture
-async def stage_with(request: pytest.FixtureRequest) -> AsyncIterator[LandingStage]:
-    async with LandingStage.opened(**request.param) as stage:
-        yield stage
 
 
 async def filled_once(stage: LandingStage, venue: ChainVenue) -> None:
@@ -164,9 +151,8 @@ async def test_balances_that_cannot_be_made_out_do_not_end_the_plans_after(
         assert not venue.balances.ended  # they were asked again
 
 
-@pytest.mark.parametrize("stage_with", [{"route": "both"}], indirect=True)
-async def test_no_connection_is_lost_by_a_refusal(stage_with: LandingStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = stage_with
+@pytest.mark.parametrize("stage", [{"route": "both"}], indirect=True)
+async def test_no_connection_is_lost_by_a_refusal(stage: LandingStage, monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage.linked() as venue:
         cheap, dear = await stage.gap()
         link = venue._link

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,6 @@ from markets.venue import Dropped, Filled, Landing, NeverBegun, RanOut, RefusedB
 from pipeline.messages import ExecutionPlan
 
 from .landing_stage import LandingStage
-
-
-@pytest.fixture
-async def stage(request: pytest.FixtureRequest) -> AsyncIterator[LandingStage]:
-    """A stage; a parameter holds its settings."""
-    async with LandingStage.opened(**getattr(request, "param", {})) as stage:
-        yield stage
 
 
 def settings(**given: Any) -> pytest.MarkDecorator:

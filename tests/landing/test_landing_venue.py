@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,24 +26,6 @@ from pipeline.messages import Mode, Protocol
 from workers.executor.result import Stamps, result_of
 
 from .landing_stage import LandingStage
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[LandingStage]:
-    async with LandingStage.opened() as stage:
-        yield stage
-
-
-@pytest.fixture
-async def stage_with(request: pytest.FixtureRequest) -> AsyncIterator[LandingStage]:
-    async with LandingStage.opened(**request.param) as stage:
-        yield stage
-
-
-@pytest.fixture
-async def stage_without() -> AsyncIterator[LandingStage]:
-    async with LandingStage.opened(simulate=False) as stage:
-        yield stage
 
 
 async def test_an_undisturbed_cycle_gives_what_was_predicted_and_simulated(stage: LandingStage) -> None:
@@ -303,8 +284,8 @@ async def test_the_same_cycle_twice_is_two_transactions(stage: LandingStage) -> 
         assert len(signatures) == 3
 
 
-async def test_without_simulation(stage_without: LandingStage) -> None:
-    stage = stage_without
+@pytest.mark.parametrize("stage", [{"simulate": False}], indirect=True)
+async def test_without_simulation(stage: LandingStage) -> None:
     async with stage.linked() as venue:
         cheap, dear = await stage.gap()
         prepared, landing = await stage.submitted(venue, stage.plan(cheap, dear))
@@ -316,9 +297,8 @@ async def test_without_simulation(stage_without: LandingStage) -> None:
         assert again.trace.signature
 
 
-@pytest.mark.parametrize("stage_with", [{"route": "rpc"}, {"route": "both"}], indirect=True)
-async def test_by_rpc(stage_with: LandingStage) -> None:
-    stage = stage_with
+@pytest.mark.parametrize("stage", [{"route": "rpc"}, {"route": "both"}], indirect=True)
+async def test_by_rpc(stage: LandingStage) -> None:
     async with stage.linked() as venue:
         cheap, dear = await stage.gap()
         plan = stage.plan(cheap, dear)
@@ -330,9 +310,8 @@ async def test_by_rpc(stage_with: LandingStage) -> None:
         assert stage.wealth() - before == found.amount_out - plan.amount_in - found.costs.lamports
 
 
-@pytest.mark.parametrize("stage_with", [{"route": "rpc"}], indirect=True)
-async def test_a_transaction_that_fails_on_chain_pays_its_fee(stage_with: LandingStage) -> None:
-    stage = stage_with
+@pytest.mark.parametrize("stage", [{"route": "rpc"}], indirect=True)
+async def test_a_transaction_that_fails_on_chain_pays_its_fee(stage: LandingStage) -> None:
     async with stage.linked() as venue:
         cheap, dear = await stage.gap()
         plan = stage.plan(cheap, dear)
