@@ -8,12 +8,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.ledger import Ledger
+
+from .chain_stage import ChainStage, chain_stage
 
 CAPITAL = 100_000_000_000
 
@@ -78,3 +80,10 @@ def ledger(url: str) -> Iterator[Ledger]:
     found = Ledger(url, starting_capital_lamports=CAPITAL)
     yield found
     found.close()
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, ledger: Ledger) -> AsyncIterator[ChainStage]:
+    """A chain with wallets, and an auditor that books in each kind of database."""
+    async with chain_stage(tmp_path, ledger) as found:
+        yield found

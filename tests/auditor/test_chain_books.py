@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,6 @@ from .chain_stage import AMOUNT, FEE, KEYS, SEED, STRANGER, TIP, WALLETS, ChainS
 
 ONE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 BASE = 5_000
-
-
-@pytest.fixture
-async def stage(tmp_path: Path, ledger: Ledger) -> AsyncIterator[ChainStage]:
-    async with chain_stage(tmp_path, ledger) as found:
-        yield found
 
 
 async def test_a_cycle_is_proved_to_the_lamport(stage: ChainStage) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
 from markets.tokens import SOL_MINT
 from pipeline import run_files
-from pipeline.ledger import ChainMoved, Ledger
+from pipeline.ledger import ChainMoved
 from workers.auditor import chain
 from workers.auditor.chain import ChainDesk
 from workers.auditor.chain_reader import Reader
@@ -17,15 +16,9 @@ from workers.auditor.endpoints import Endpoints
 from workers.auditor.walk import Entry
 
 from .chain_deeds import executed, pay, profit_of
-from .chain_stage import KEYS, STRANGER, WALLETS, ChainStage, chain_stage
+from .chain_stage import KEYS, STRANGER, WALLETS, ChainStage
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-async def stage(tmp_path: Path, ledger: Ledger) -> AsyncIterator[ChainStage]:
-    async with chain_stage(tmp_path, ledger) as found:
-        yield found
 
 
 def follow(stage: ChainStage, wallets: Sequence[str]) -> None:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from markets.tokens import SOL_MINT
-from pipeline.ledger import Ledger
 
 from .chain_deeds import DROPPED, FILLED, executed, profit_of
-from .chain_stage import FEE, TIP, ChainStage, chain_stage
+from .chain_stage import FEE, TIP, ChainStage
 
 ONE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 BASE = 5_000
-
-
-@pytest.fixture
-async def stage(tmp_path: Path, ledger: Ledger) -> AsyncIterator[ChainStage]:
-    async with chain_stage(tmp_path, ledger) as found:
-        yield found
 
 
 @ONE

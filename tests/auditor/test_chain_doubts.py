@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,6 @@ from .chain_stage import SEED, STRANGER, WALLETS, ChainStage, announce, chain_st
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 PATIENT = {"auditor.plan_grace_s": 60.0}
-
-
-@pytest.fixture
-async def stage(tmp_path: Path, ledger: Ledger) -> AsyncIterator[ChainStage]:
-    async with chain_stage(tmp_path, ledger) as found:
-        yield found
 
 
 async def begun_anew(stage: ChainStage) -> None:
